@@ -1,0 +1,61 @@
+# Targets that need Python create .venv from the tested versions in constraints.txt, once.
+# PYTHON picks the interpreter; CONSTRAINTS= (empty) takes the newest allowed versions instead of the tested ones.
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+PROFILE ?=
+SEEDS ?=
+DATA_DIR ?=
+RESULTS_DIR ?= results
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/installed
+OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart reproduce-cifar plan-cifar tables test test-slow lint format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo '  Variables: PROFILE=paper|short|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results ARGS="..."'
+
+setup: $(STAMP) ## Create .venv with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP) ## Train every structure on scikit-learn's digits: minutes on two CPU cores
+	$(BIN)/python -m benchmark run quickstart $(OPTIONS)
+
+reproduce-cifar: $(STAMP) ## Reproduce the paper's CIFAR table (PROFILE=short for a CPU)
+	$(BIN)/python -m benchmark run cifar $(OPTIONS)
+
+plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will take
+	$(BIN)/python -m benchmark plan cifar $(OPTIONS)
+
+tables: $(STAMP) ## Make results/tables and results/plots anew from the records
+	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+
+test: $(STAMP) lint ## Lint, check the import rules and run the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## ruff and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches; results stay
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,179 @@
+"""The command line: ``python -m benchmark plan|run|tables EXPERIMENT`` (also installed as ``oin``).
+
+Parsing imports no torch, so that help and mistakes answer at once.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmark.arguments import parse_seeds
+from benchmark.errors import UserError
+from benchmark.experiments import EXPERIMENTS, get_experiment
+from benchmark.specs import Experiment
+
+DAY = 86_400
+PAPER = Path(__file__).parents[1] / "results" / "paper"
+
+ExperimentName = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT", help=f"One of: {', '.join(EXPERIMENTS)}.")
+]
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of an experiment."""
+
+    experiment: ExperimentName
+    profile: str | None = None
+    """paper (the published protocol), short (a CPU or a quick look) or smoke (seconds, never tabulated)."""
+    seeds: Annotated[Words, tyro.conf.arg(metavar="S ...")] = ()
+    """Integers; by default the experiment's own, 0 1 2."""
+    data_dir: Path = Path("data")
+    """Where official data sets lie or are downloaded to, or a folder or tar of images of train/ and test/."""
+    results_dir: Path = Path("results")
+    """Where records, tables and plots go."""
+    only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
+    """Rows (or row@dataset) that match, such as '*20*'; also reaches the rows beyond the paper's table."""
+    dataset: Annotated[Words, tyro.conf.arg(metavar="NAME ...")] = ()
+    """Data sets, such as cifar10+ (with augmentation); by default all that the data holds."""
+    network: Annotated[Words, tyro.conf.arg(metavar="NAME[:OPTION=VALUE,...] ...")] = ()
+    """Any registered networks in place of the table's rows, e.g. cifar_hbnet20:reading=fixed_point,depth=26."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+@dataclass(frozen=True)
+class Plan(Selection):
+    """Show the runs: parameters, multiply-adds, epochs, estimated time, and what is done already."""
+
+
+@dataclass(frozen=True)
+class Run(Selection):
+    """Train what is not done yet, continue what was interrupted, then write the tables and plots."""
+
+    yes: bool = False
+    """Go on without asking even if it will take more than a day."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Make the tables and plots anew from the records."""
+
+    experiment: ExperimentName
+    results_dir: Path = Path("results")
+    """Where records, tables and plots are."""
+
+
+def main() -> None:
+    """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
+    try:
+        sys.exit(_act(_parse(sys.argv[1:])))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(arguments: list[str]) -> Plan | Run | Tables:
+    """tyro's parser, with its boxed error message folded into one line."""
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            return tyro.cli(
+                Plan | Run | Tables,
+                prog="python -m benchmark",
+                description="Network structures from optimization algorithms: run the tables, one command each.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        lines = [re.sub(r"[─-╿]", "", line).strip() for line in message.getvalue().splitlines()]
+        text = "; ".join(line.rstrip(":") for line in lines[1:] if line)
+        raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
+
+
+def _act(command: Plan | Run | Tables) -> int:
+    experiment = get_experiment(command.experiment)
+    if isinstance(command, Tables):
+        return _report(experiment, command.results_dir)
+    return _plan_or_run(experiment, command)
+
+
+def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
+    seeds = parse_seeds(command.seeds) or list(experiment.seeds)
+
+    from rich.console import Console
+
+    from benchmark import grid, machine, plan
+    from benchmark.progress import Progress
+    from benchmark.run import InterruptedRun
+
+    if isinstance(command, Run):
+        grid.check_writable(command.results_dir)
+    device = machine.choose_device(command.device)
+    cells = grid.select_cells(
+        experiment,
+        command.data_dir,
+        device,
+        profile=command.profile,
+        only=command.only,
+        datasets=command.dataset,
+        networks=command.network,
+    )
+    console = Console()
+    runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
+    if isinstance(command, Plan):
+        plan.print_plan(runs, console)
+        return 0
+    _confirm(sum(r.seconds_left for r in runs), command.yes)
+    try:
+        with Progress(len(runs), console) as progress:
+            problems = grid.run_all(runs, command.data_dir, device, progress)
+    except InterruptedRun:
+        raise KeyboardInterrupt from None
+    profile = command.profile or experiment.default_profile
+    if profile != "smoke" and len(problems) < len(runs):
+        _report(experiment, command.results_dir)
+    for problem in problems:
+        print(f"not done: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _confirm(seconds: float, yes: bool) -> None:
+    from benchmark.estimate import format_duration
+
+    if seconds < DAY:
+        return
+    estimate = f"this will take about {format_duration(seconds)} on this machine"
+    if yes:
+        print(estimate)
+    elif not sys.stdin.isatty():
+        raise UserError(f"{estimate}; add --yes to go on, or take PROFILE=short (--profile short)")
+    elif input(f"{estimate} (PROFILE=short is faster). Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("not started; PROFILE=short (--profile short) is faster")
+
+
+def _report(experiment: Experiment, results: Path) -> int:
+    from benchmark.report.plots import write_learning_curves
+    from benchmark.report.tables import console_text, write_tables
+
+    paths = write_tables(experiment, results, PAPER) + write_learning_curves(experiment, results)
+    print(console_text(experiment, results, PAPER))
+    print("\nwrote " + ", ".join(str(path) for path in paths))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

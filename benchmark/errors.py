@@ -1,0 +1,15 @@
+"""The one exception that the command line shows without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A user's mistake: one line that says what was wrong and what would be right (exit code 2)."""
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """Name the valid spellings nearest to ``name``, or all of them if none is near."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names)}"

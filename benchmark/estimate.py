@@ -1,0 +1,59 @@
+"""How long a run will take, from a few measured steps."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from benchmark.data import Source
+from benchmark.run import create_model
+from benchmark.specs import Cell
+from lightning_modules.recipes import create_optimizer
+
+WARM_UP, MEASURED = 1, 2
+FORWARD_SHARE = 1 / 3
+"""An evaluated image costs about a third of a trained one."""
+
+
+def seconds_per_image(cell: Cell, num_classes: int, image_shape: Sequence[int], device: str) -> float:
+    """Median time of a training step on random images, divided by its batch."""
+    batch = cell.recipe.batch_size
+    model = create_model(cell, 0, num_classes, image_shape[0]).to(device)
+    optimizer = create_optimizer(model.network, model.recipe)
+    images = torch.rand(batch, *image_shape, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    times = []
+    for _ in range(WARM_UP + MEASURED):
+        started = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=cell.recipe.precision == "bf16-mixed"):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[WARM_UP:]) / batch
+
+
+def seconds_per_run(cell: Cell, source: Source, per_image: float) -> float:
+    """Training and one evaluation an epoch."""
+    recipe = cell.recipe
+    train, test = source.num_train - cell.data.validation, cell.data.validation or source.num_test
+    if recipe.limit_batches:
+        train = min(train, recipe.limit_batches * recipe.batch_size)
+        test = min(test, recipe.limit_batches * 500)
+    return recipe.epochs * per_image * (train + FORWARD_SHARE * test)
+
+
+def format_duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.4 h`` or ``2.1 days``."""
+    if not math.isfinite(seconds):
+        return "?"
+    for limit, unit, name, digits in ((90, 1, "s", 0), (5400, 60, "min", 0), (172_800, 3600, "h", 1)):
+        if seconds < limit:
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,18 @@
+"""The tables, one module each. ``get_experiment(name)`` and ``EXPERIMENTS``."""
+
+from benchmark.errors import UserError, closest
+from benchmark.experiments import cifar, quickstart
+from benchmark.specs import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (cifar.EXPERIMENT, quickstart.EXPERIMENT)}
+
+
+def get_experiment(name: str) -> Experiment:
+    """The experiment of this name.
+
+    Raises:
+        UserError: unknown name; the closest names are given.
+    """
+    if name not in EXPERIMENTS:
+        raise UserError(f"unknown experiment {name!r}; {closest(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]

@@ -1,0 +1,139 @@
+"""The CIFAR table of Li, Yang, Chen and Lin (ACML 2018): error % on C10, C10+, C100, C100+.
+
+    python -m benchmark run cifar                     (make reproduce-cifar)
+    python -m benchmark run cifar --profile short --data-dir images.tar.gz --only '*20*'
+
+Protocol (paper profile): SGD, Nesterov momentum 0.9, weight decay 1e-4, batch 64, 300 epochs, rate 0.1 divided
+by 10 at 50 % and 75 % (the DenseNet protocol). "+" is pad 4, random crop and horizontal flip; without it the
+dense networks drop out 0.2 after each convolution but the first. Expected errors: ``results/paper/cifar.csv``.
+
+The paper's rows are the default. Rows of depth 20 and 22 (a CPU can train them) and the ablations of what the
+paper leaves open are extra: ask for them by name.
+"""
+
+from dataclasses import replace
+
+from benchmark.specs import DataSpec, Experiment, NetworkSpec, RecipeSpec, Row
+
+DROPOUT = {"dropout": 0.2}
+
+
+def _residual(n: int) -> tuple[Row, ...]:
+    depth = 6 * n + 2
+    resnet = Row(
+        f"cifar_resnet{depth}",
+        f"ResNet-{depth} (n={n})",
+        NetworkSpec(f"cifar_resnet{depth}"),
+        published=f"ResNet (n={n})",
+    )
+    hbnet = Row(
+        f"cifar_hbnet{depth}",
+        f"HB-Net-{depth} (n={n})",
+        NetworkSpec(f"cifar_hbnet{depth}"),
+        baseline=resnet.key,
+        published=f"HB-Net (n={n})",
+    )
+    return resnet, hbnet
+
+
+def _dense(depth: int) -> tuple[Row, ...]:
+    densenet = Row(
+        f"cifar_densenet{depth}",
+        f"DenseNet (k=12, L={depth})",
+        NetworkSpec(f"cifar_densenet{depth}"),
+        published=f"DenseNet (k=12, L={depth})",
+        options_without_augmentation=DROPOUT,
+    )
+    agdnet = Row(
+        f"cifar_agdnet{depth}",
+        f"AGD-Net (k=12, L={depth})",
+        NetworkSpec(f"cifar_agdnet{depth}"),
+        baseline=densenet.key,
+        published=f"AGD-Net (k=12, L={depth})",
+        options_without_augmentation=DROPOUT,
+    )
+    return densenet, agdnet
+
+
+def _extra(key: str, label: str, network: str, baseline: str | None = None, **options: object) -> Row:
+    return Row(key, label, NetworkSpec(network, options), baseline=baseline, extra=True)
+
+
+FIXED_POINT = {"reading": "fixed_point"}
+FIXED = {"coefficients": "fixed"}
+
+DEPTH_20 = (
+    _extra("cifar_plain20", "plain-20", "cifar_plain20"),
+    _extra("cifar_resnet20", "ResNet-20", "cifar_resnet20"),
+    _extra("cifar_hbnet20", "HB-Net-20", "cifar_hbnet20", "cifar_resnet20"),
+    _extra("cifar_hbnet20-fixed", "HB-Net-20, fixed", "cifar_hbnet20", "cifar_resnet20", **FIXED),
+    _extra(
+        "cifar_hbnet20-free",
+        "HB-Net-20, free a, b",
+        "cifar_hbnet20",
+        "cifar_resnet20",
+        method="two_coefficient",
+    ),
+    _extra("cifar_hbnet20-fixed_point", "HB-Net-20, fixed point", "cifar_hbnet20", "cifar_plain20", **FIXED_POINT),
+    _extra(
+        "cifar_hbnet20-fixed_point-fixed",
+        "HB-Net-20, fixed point, fixed",
+        "cifar_hbnet20",
+        "cifar_plain20",
+        **FIXED_POINT,
+        **FIXED,
+    ),
+    _extra("cifar_agdresnet20", "Nesterov-20", "cifar_agdresnet20", "cifar_resnet20"),
+    _extra(
+        "cifar_agdresnet20-multi_step",
+        "Nesterov-20, multi-step",
+        "cifar_agdresnet20",
+        "cifar_resnet20",
+        method="nesterov_multi_step",
+    ),
+)
+
+_AGDNET22 = _extra("cifar_agdnet22", "AGD-Net (k=12, L=22)", "cifar_agdnet40", "cifar_densenet22", depth=22)
+
+
+def _agdnet22(reading: str, coefficients: str) -> Row:
+    options = {**_AGDNET22.network.options, "reading": reading, "coefficients": coefficients}
+    name = f"{reading}-{coefficients}"
+    return replace(
+        _AGDNET22,
+        key=f"cifar_agdnet22-{name}",
+        label=f"AGD-Net (k=12, L=22), {name.replace('-', ', ').replace('_', ' ')}",
+        network=NetworkSpec("cifar_agdnet40", options),
+        options_without_augmentation=DROPOUT,
+    )
+
+
+DEPTH_22 = (
+    replace(
+        _extra("cifar_densenet22", "DenseNet (k=12, L=22)", "cifar_densenet40", depth=22),
+        options_without_augmentation=DROPOUT,
+    ),
+    *(_agdnet22(r, c) for r in ("residual", "fixed_point") for c in ("learned", "fixed")),
+)
+
+PAPER = RecipeSpec()
+
+SHORT = RecipeSpec(epochs=15, batch_size=128, learning_rate=0.2, weight_decay=5e-4, schedule="one_cycle")
+
+EXPERIMENT = Experiment(
+    name="cifar",
+    title="CIFAR-10 and CIFAR-100: test error (%)",
+    rows=(*_residual(9), *_residual(18), *_dense(40), *_dense(52), *DEPTH_20, *DEPTH_22),
+    datasets={
+        "cifar10": DataSpec("cifar10"),
+        "cifar10+": DataSpec("cifar10", augment=True),
+        "cifar100": DataSpec("cifar100"),
+        "cifar100+": DataSpec("cifar100", augment=True),
+    },
+    profiles={
+        "paper": PAPER,
+        "short": SHORT,
+        "smoke": replace(SHORT, epochs=2, batch_size=32, limit_batches=2),
+    },
+    default_profile="paper",
+)

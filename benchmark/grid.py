@@ -1,0 +1,118 @@
+"""Many runs: what is asked for, which cells, and one after another in this process."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark import run
+from benchmark.arguments import parse_network
+from benchmark.complexity import complexity
+from benchmark.data import Source, find_source, identify
+from benchmark.errors import UserError, closest
+from benchmark.ledger import FINISHED
+from benchmark.plan import PlannedRun
+from benchmark.progress import Progress
+from benchmark.specs import Cell, Experiment, NetworkSpec
+from lightning_modules.networks import list_networks
+
+
+def select_cells(
+    experiment: Experiment,
+    data_dir: Path,
+    device: str,
+    profile: str | None = None,
+    only: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    networks: Sequence[str] = (),
+) -> list[tuple[Cell, Source]]:
+    """The resolved cells that a command asks for, each with its data.
+
+    Raises:
+        UserError: an unknown profile, data set, row or network, or nothing matches.
+    """
+    profile = profile or experiment.default_profile
+    if profile not in experiment.profiles:
+        raise UserError(f"{experiment.name} has no profile {profile!r}; {closest(profile, experiment.profiles)}")
+    for name in datasets:
+        if name not in experiment.datasets:
+            raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")
+    rows = [parse_network(text) for text in networks] or None
+    cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
+    if not cells:
+        keys = [row.key for row in rows or experiment.rows]
+        raise UserError(f"no row of {experiment.name} matches {' '.join(only)}; {closest(only[0], keys)}")
+    sources = {cell.data.name: find_source(cell.data.name, data_dir) for cell in cells}
+    found = [(cell, source) for cell in cells if (source := sources[cell.data.name])]
+    missing = [name for name, source in sources.items() if source is None]
+    if missing and (datasets or not found):
+        raise UserError(f"{data_dir} holds images of another data set than {', '.join(missing)}")
+    for cell, source in found:
+        check_network(cell.network, source)
+    return [
+        (
+            replace(cell, data=identify(cell.data, source), recipe=run.resolve_recipe(cell.recipe, device)),
+            source,
+        )
+        for cell, source in found
+    ]
+
+
+def check_network(network: NetworkSpec, source: Source) -> None:
+    """Build the network without memory, so that a mistake in it is found before anything is trained.
+
+    Raises:
+        UserError: unknown network or option.
+    """
+    if network.name not in list_networks():
+        raise UserError(f"unknown network {network.name!r}; {closest(network.name, list_networks())}")
+    try:
+        complexity(network, source.num_classes, source.image_shape)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{network.name}: {error}") from error
+
+
+def check_writable(results: Path) -> None:
+    """Raises:
+    UserError: records cannot be written there.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise UserError(f"results directory {results} cannot be written: {error.strerror or error}") from error
+
+
+def run_all(runs: Sequence[PlannedRun], data_dir: Path, device: str, progress: Progress) -> list[str]:
+    """Do what is left, one run after another; a run that fails does not stop the others.
+
+    Returns:
+        One line for each run that is not done: its label and why.
+
+    Raises:
+        UserError: the data or the results directory cannot be used.
+        run.InterruptedRun: a signal came.
+    """
+    problems = []
+    left = sum(planned.seconds_left for planned in runs)
+    for number, planned in enumerate(runs, 1):
+        own = planned.seconds_left
+        left -= own
+        with planned.folder.lock() as ours:
+            if not ours:
+                problems.append(f"{planned.label}: another process is running it")
+                progress.skip(number, planned.label, "another process is running it")
+                continue
+            status = planned.folder.status()
+            if status in FINISHED:
+                progress.skip(number, planned.label, f"{status} already")
+                if status == "diverged":
+                    problems.append(f"{planned.label}: diverged")
+                continue
+            progress.start(number, planned.label, planned.cell.recipe.epochs, left)
+            result = run.execute(planned.folder, data_dir, device, progress.epoch)
+            progress.end(result)
+            if result["status"] != "done":
+                problems.append(f"{planned.label}: {result['status']} ({result['reason']})")
+    return problems

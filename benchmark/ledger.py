@@ -1,0 +1,210 @@
+"""Run records: one folder a run, written atomically, never overwritten once done.
+
+<results>/runs/<experiment>/<run id>/spec.json     what was asked: cell and seed
+                                    /metrics.csv   one row an epoch
+                                    /result.json   how it ended: status, errors, cost, device, versions, data
+                                    /checkpoints/  ignored by git
+"""
+
+import contextlib
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from benchmark.errors import UserError
+from benchmark.specs import SCHEMA_VERSION, Cell, cell_from_dict, run_id, to_dict
+
+STATUSES = ("done", "failed", "diverged", "interrupted")
+FINISHED = ("done", "diverged")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as it was measured: ``result`` is result.json, ``metrics`` the rows of metrics.csv."""
+
+    path: Path
+    cell: Cell
+    seed: int
+    result: Mapping[str, Any]
+    metrics: tuple[Mapping[str, float], ...]
+
+    @property
+    def status(self) -> str:
+        return self.result["status"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees the old file or the new one, never a part of it.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, results: Path, cell: Cell, seed: int) -> None:
+        self.cell, self.seed = cell, seed
+        self.id = run_id(cell, seed)
+        self.path = Path(results) / "runs" / cell.experiment / self.id
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None if the run has not ended yet.
+
+        Raises:
+            UserError: the file is there but cannot be read as a record.
+        """
+        path = self.path / "result.json"
+        return _read_result(path) if path.exists() else None
+
+    def status(self) -> str:
+        """A status of ``STATUSES``, ``"started"`` if there are only metrics so far, or ``"to do"``."""
+        result = self.result()
+        if result:
+            return result["status"]
+        return "started" if (self.path / "metrics.csv").exists() else "to do"
+
+    def write_spec(self) -> None:
+        write_atomically(self.path / "spec.json", _json({"cell": to_dict(self.cell), "seed": self.seed}))
+
+    def write_metrics(self, rows: Iterable[Mapping[str, float]]) -> None:
+        rows = list(rows)
+        write_atomically(self.path / "metrics.csv", _csv(rows))
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        path = self.path / "metrics.csv"
+        return _read_metrics(path) if path.exists() else []
+
+    def write_result(self, status: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Write result.json; a run that is done or diverged is never written again.
+
+        Raises:
+            RuntimeError: the run had finished already (a programming error, not a user's).
+        """
+        if status not in STATUSES:
+            raise ValueError(f"unknown status {status!r}; valid: {', '.join(STATUSES)}")
+        before = self.result()
+        if before and before["status"] in FINISHED:
+            raise RuntimeError(f"{self.path} holds a finished run, which is never overwritten")
+        result = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.id,
+            "status": status,
+            "experiment": self.cell.experiment,
+            "seed": self.seed,
+            "spec": to_dict(self.cell),
+            **values,
+        }
+        write_atomically(self.path / "result.json", _json(result))
+        return result
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the run for this process; yields False if another process has it.
+
+        Raises:
+            UserError: the results directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", blocking=False)
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def read_records(results: Path, experiment: str) -> list[Record]:
+    """Every ended run of an experiment, in a fixed order (cell, then seed).
+
+    Raises:
+        UserError: a record is damaged, was edited, or has a schema this version does not know (names its path).
+    """
+    folder = Path(results) / "runs" / experiment
+    records = [_read_record(path) for path in sorted(folder.glob("*/result.json"))]
+    return sorted(records, key=lambda r: (r.cell.profile, r.cell.row, r.cell.dataset, r.seed, r.path.name))
+
+
+def _read_record(path: Path) -> Record:
+    result = _read_result(path)
+    try:
+        cell, seed = cell_from_dict(result["spec"]), int(result["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a run record: {error!r}; remove it or restore it") from error
+    expected = run_id(cell, seed)
+    if not path.parent.name == result["run_id"] == expected:
+        raise UserError(f"{path} does not match its run id (expected {expected}): it was edited or moved")
+    metrics = path.parent / "metrics.csv"
+    rows = tuple(_read_metrics(metrics)) if metrics.exists() else ()
+    return Record(path.parent, cell, seed, result, rows)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        status, version = result["status"], result["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a run record ({error}); remove it to run again") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}")
+    if status not in STATUSES:
+        raise UserError(f"{path} has status {status!r}; valid: {', '.join(STATUSES)}")
+    return result
+
+
+def _read_metrics(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is not a table of metrics: {error}") from error
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _csv(rows: list[Mapping[str, float]]) -> str:
+    if not rows:
+        return ""
+    names = list(rows[0])
+    lines = [",".join(names)] + [",".join(_number(row[name]) for name in names) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else repr(float(value))

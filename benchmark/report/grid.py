@@ -1,0 +1,132 @@
+"""The lines of a section as text in cells, the same for every format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmark.report.lines import Entry, Line
+from benchmark.report.sections import Section, data_label
+from benchmark.report.statistics import PairedDifference
+
+NOTHING = "—"
+MINUS = "−"
+UNVERIFIED = "†"
+UNITS = ((1e9, 1e9, "G"), (1e5, 1e6, "M"), (0, 1e3, "k"))  # from this count on, in this unit
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column under its data set's name (``group``), or alone with an empty one."""
+
+    group: str
+    name: str
+    is_text: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to be drawn: as many cells in each row as there are columns."""
+
+    title: str
+    slug: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...]
+
+
+def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
+    """The grid of a section; columns in which every cell would be empty are left out."""
+    columns: list[tuple[Column, list[Cell]]] = [_column("", "model", lines, lambda line: line.label, is_text=True)]
+    if any(entry.difference for line in lines for entry in line.entries.values()):
+        columns.append(_column("", "baseline", lines, lambda line: _baseline(section, line), is_text=True))
+    for dataset in lines[0].entries:
+        columns += _dataset_columns(dataset, lines)
+    columns += [
+        _column("", "parameters", lines, lambda line: magnitude(line.parameters)),
+        _column("", "multiply-adds", lines, lambda line: magnitude(line.multiply_adds)),
+        _column("", "s/epoch", lines, lambda line: three_digits(line.seconds_per_epoch)),
+    ]
+    return Grid(
+        title=section.title,
+        slug=section.slug,
+        columns=tuple(column for column, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
+        notes=tuple(notes),
+    )
+
+
+def error_text(entry: Entry) -> str:
+    """``5.32 ± 0.10 (3)``: mean, standard deviation and number of seeds; ``diverged`` if no run lived."""
+    if entry.error is None:
+        return "diverged" if entry.diverged else NOTHING
+    spread = "" if entry.error.std is None else f" ± {entry.error.std:.2f}"
+    return f"{entry.error.mean:.2f}{spread} ({entry.error.n})"
+
+
+def difference_text(difference: PairedDifference | None) -> str:
+    """``−0.31 [−0.80, +0.18]``, or the mean and why there is no interval: ``−0.31 (1 seed)``."""
+    if difference is None:
+        return NOTHING
+    if difference.low is None:
+        return f"{signed(difference.mean)} ({difference.reason})"
+    return f"{signed(difference.mean)} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def published_text(entry: Entry) -> str:
+    """The published error, marked unless it was verified."""
+    if entry.published is None:
+        return NOTHING
+    return f"{entry.published.value:.2f}{'' if entry.published.verified else UNVERIFIED}"
+
+
+def signed(value: float) -> str:
+    """Two decimals with a true minus sign; what rounds to zero has no sign."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
+
+
+def magnitude(count: int | None) -> str:
+    """``0.27 M``, ``40.8 M``, ``3.66 G``."""
+    if count is None:
+        return NOTHING
+    scale, unit = next((scale, unit) for start, scale, unit in UNITS if count >= start)
+    return f"{three_digits(count / scale)} {unit}"
+
+
+def three_digits(value: float | None) -> str:
+    """Three significant digits, and never more than two decimals."""
+    if value is None:
+        return NOTHING
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _column(
+    group: str, name: str, lines: list[Line], text: Callable[[Line], str], is_text: bool = False
+) -> tuple[Column, list[Cell]]:
+    return Column(group, name, is_text), [Cell(text(line)) for line in lines]
+
+
+def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list[Cell]]]:
+    group = data_label(dataset)
+    entries = [line.entries[dataset] for line in lines]
+    columns = [
+        (Column(group, "error"), [Cell(error_text(e)) for e in entries]),
+        (Column(group, "published"), [Cell(published_text(e)) for e in entries]),
+        (
+            Column(group, "difference"),
+            [
+                Cell(difference_text(e.difference), bool(e.difference and e.difference.excludes_zero))
+                for e in entries
+            ],
+        ),
+    ]
+    return [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
+
+
+def _baseline(section: Section, line: Line) -> str:
+    return section.label(line.baseline) if line.baseline else NOTHING

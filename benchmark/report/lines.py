@@ -1,0 +1,85 @@
+"""What a table says, as numbers: one line a row, one entry a data set."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from benchmark.ledger import Record
+from benchmark.report.published import Published, PublishedNumbers
+from benchmark.report.sections import Section
+from benchmark.report.statistics import PairedDifference, Summary, paired_difference, summarize
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row on a data set: test error (percent), difference to the baseline (percentage points), published error.
+
+    ``diverged`` counts runs whose loss left the finite numbers; they are in no mean.
+    """
+
+    error: Summary | None
+    difference: PairedDifference | None
+    published: Published | None
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a section. Parameters and multiply-adds are those of the first data set that has a run."""
+
+    row: str
+    label: str
+    baseline: str | None
+    entries: Mapping[str, Entry]
+    parameters: int | None
+    multiply_adds: int | None
+    seconds_per_epoch: float | None
+
+
+def section_lines(section: Section, numbers: PublishedNumbers) -> list[Line]:
+    """The lines of a section, with an entry for every data set that has a record or a published number."""
+    datasets = shown_datasets(section, numbers)
+    return [_line(section, row, datasets, numbers) for row in section.rows]
+
+
+def shown_datasets(section: Section, numbers: PublishedNumbers) -> list[str]:
+    """Data sets with a record, or with a published number for a row that is shown; in the experiment's order."""
+    known = section.experiment.datasets
+    measured = section.datasets
+    published = [d for d in known if any(_published(section, row, d, numbers) for row in section.rows)]
+    return [d for d in known if d in measured or d in published] + [d for d in measured if d not in known]
+
+
+def errors_by_seed(records: Iterable[Record]) -> dict[int, float]:
+    """Last epoch's test error (percent) of each seed."""
+    return {r.seed: r.result["test_error"] for r in records}
+
+
+def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNumbers) -> Line:
+    known = section.experiment.row(row)
+    baseline = known.baseline if known else None
+    done = [r for dataset in datasets for r in section.of(row, dataset, "done")]
+    return Line(
+        row=row,
+        label=section.label(row),
+        baseline=baseline,
+        entries={d: _entry(section, row, d, baseline, numbers) for d in datasets},
+        parameters=done[0].result["parameters"] if done else None,
+        multiply_adds=done[0].result["multiply_adds"] if done else None,
+        seconds_per_epoch=summarize(r.result["seconds_per_epoch"] for r in done).mean if done else None,
+    )
+
+
+def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbers: PublishedNumbers) -> Entry:
+    errors = errors_by_seed(section.of(row, dataset, "done"))
+    theirs = errors_by_seed(section.of(baseline, dataset, "done")) if baseline else {}
+    return Entry(
+        error=summarize(errors.values()) if errors else None,
+        difference=paired_difference(errors, theirs) if errors.keys() & theirs.keys() else None,
+        published=_published(section, row, dataset, numbers),
+        diverged=len(section.of(row, dataset, "diverged")),
+    )
+
+
+def _published(section: Section, row: str, dataset: str, numbers: PublishedNumbers) -> Published | None:
+    known, data = section.experiment.row(row), section.experiment.datasets.get(dataset)
+    return numbers.find(known.published, data) if known and data else None

@@ -1,0 +1,167 @@
+"""The notes under a table, generated from its records: what a reader must know before comparing its numbers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmark.ledger import Record
+from benchmark.report.grid import UNVERIFIED
+from benchmark.report.lines import Line
+from benchmark.report.sections import Section, data_label, differing, recipe_fields
+from benchmark.report.statistics import CONFIDENCE
+from benchmark.specs import to_dict
+
+PAPER = "paper"
+LOSSY = ("JPEG",)
+NAMED_VERSIONS = ("torch", "pytorch-lightning")
+COMMIT_DIGITS = 7
+CHECKSUM_DIGITS = 12
+
+
+def section_notes(section: Section, lines: list[Line]) -> list[str]:
+    """Every note of a section, in a fixed order."""
+    done = section.of(status="done")
+    return [
+        *_reading(lines),
+        *_profile(section),
+        *_data(section),
+        *_seeds(section),
+        *_not_done(section),
+        *_sizes(section),
+        *_machine(done),
+        *_code(done),
+        *_published(lines),
+    ]
+
+
+def _reading(lines: list[Line]) -> list[str]:
+    notes = [
+        "Test error in percent, mean ± standard deviation (seeds). Result = last epoch's test error, never the best."
+    ]
+    if any(entry.difference for line in lines for entry in line.entries.values()):
+        notes.append(
+            f"Difference: to the baseline, paired by seed, in percentage points [{CONFIDENCE * 100:g} % t interval]; "
+            "bold if the interval excludes zero."
+        )
+    return notes
+
+
+def _profile(section: Section) -> list[str]:
+    recipe = recipe_fields((section.of(status="done") or section.of())[0])
+    paper = section.experiment.profiles.get(PAPER)
+    if paper is None:
+        return [f"Profile {section.profile}: {_describe(recipe)}."]
+    theirs = to_dict(paper)
+    names = differing(recipe, {k: theirs[k] for k in recipe})
+    if not names:
+        return [f"Profile {section.profile}: the paper's recipe ({_describe(recipe)})."]
+    changes = "; ".join(f"{_words(n)} {_value(recipe[n])} (paper: {_value(theirs[n])})" for n in names)
+    return [f"Profile {section.profile} deviates from the paper's: {changes}."]
+
+
+def _data(section: Section) -> list[str]:
+    done = section.of(status="done")
+    identities = dict.fromkeys(_identity(r.result["data"]) for r in done if r.result.get("data"))
+    notes = [f"Data: {'; '.join(identities)}."] if identities else []
+    if section.copy.startswith(LOSSY):
+        notes.append(f"{section.copy}: pixels differ from the official release.")
+    held_out = {r.cell.dataset: r.cell.data.validation for r in done if r.cell.data.validation}
+    notes += [f"{data_label(d)}: {n} training images held out for validation." for d, n in sorted(held_out.items())]
+    return notes
+
+
+def _identity(data: Mapping[str, Any]) -> str:
+    return f"{data['name']}, {data['source']}, checksum {data['checksum'][:CHECKSUM_DIGITS]}"
+
+
+def _seeds(section: Section) -> list[str]:
+    """Rows with seeds missing, those that miss the same ones together."""
+    asked = section.experiment.seeds
+    missing: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for dataset in section.datasets:
+        for row in section.rows:
+            have = {r.seed for r in section.of(row, dataset, "done")}
+            lacking = tuple(seed for seed in asked if seed not in have)
+            if lacking and section.of(row, dataset):
+                missing.setdefault((dataset, lacking), []).append(row)
+    return [
+        f"{', '.join(rows)} on {data_label(dataset)}: {len(asked) - len(lacking)} of {len(asked)} seeds "
+        f"(missing {_list(lacking)})"
+        for (dataset, lacking), rows in missing.items()
+    ]
+
+
+def _not_done(section: Section) -> list[str]:
+    notes = []
+    for dataset in section.datasets:
+        for row in section.rows:
+            for record in section.of(row, dataset):
+                if record.status != "done":
+                    reason = record.result.get("reason") or "no reason recorded"
+                    notes.append(f"{record.status}: {row} on {data_label(dataset)}, seed {record.seed}: {reason}")
+    return notes
+
+
+def _sizes(section: Section) -> list[str]:
+    """Networks whose size depends on the data set (its classes)."""
+    sizes = {(r.cell.row, r.result["parameters"]) for r in section.of(status="done")}
+    if len(sizes) == len({row for row, _ in sizes}):
+        return []
+    return ["Parameters and multiply-adds are those on a row's first data set; more classes add to the last layer."]
+
+
+def _machine(done: list[Record]) -> list[str]:
+    precisions, devices = _unique(done, "precision"), _unique(done, "device")
+    if not done:
+        return []
+    mixed = "; s/epoch mixes them" if len(devices) > 1 else ""
+    versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
+    return [
+        f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.",
+        f"Versions: {', '.join(versions)}.",
+    ]
+
+
+def _code(done: list[Record]) -> list[str]:
+    commits = sorted({_commit(r.result.get("git") or {}) for r in done})
+    if not commits:
+        return []
+    return [f"Mixes commits {_list(commits)}." if len(commits) > 1 else f"Commit {commits[0]}."]
+
+
+def _published(lines: list[Line]) -> list[str]:
+    published = [e.published for line in lines for e in line.entries.values() if e.published]
+    if all(p.verified for p in published):
+        return []
+    return [f"{UNVERIFIED} published number not checked against the paper's PDF."]
+
+
+def _commit(git: Mapping[str, Any]) -> str:
+    commit = (git.get("commit") or "unknown")[:COMMIT_DIGITS]
+    return f"{commit} (with uncommitted changes)" if git.get("dirty") else commit
+
+
+def _versions(done: list[Record], name: str) -> list[str]:
+    return sorted({(r.result.get("versions") or {}).get(name, "unknown") for r in done})
+
+
+def _unique(records: list[Record], name: str) -> list[str]:
+    return sorted({str(r.result.get(name, "unknown")) for r in records})
+
+
+def _describe(recipe: Mapping[str, Any]) -> str:
+    """Every setting that has an effect."""
+    idle = {"limit_batches"} if not recipe["limit_batches"] else set()
+    idle |= {"milestones"} if recipe["schedule"] != "step" else set()
+    return ", ".join(f"{_words(name)} {_value(value)}" for name, value in recipe.items() if name not in idle)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    return _list(value) if isinstance(value, list) else str(value).replace("_", " ")
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,167 @@
+"""Records sorted into sections: what may stand in one table, since it was measured under one protocol.
+
+A section is a profile and a copy of the data ("CIFAR-10" and "CIFAR-10 (JPEG copy)" are two). Inside it every
+finished run has the recipe of the others and, on a data set, its bytes; else the table is refused.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError
+from benchmark.ledger import FINISHED, Record, read_records
+from benchmark.report.published import TITLES
+from benchmark.specs import Experiment, to_dict
+
+UNTABULATED = "smoke"
+DEVICE_SETTINGS = ("precision", "channels_last", "compile")
+
+
+@dataclass(frozen=True)
+class Section:
+    """The records of one profile on one copy of the data, in the experiment's order."""
+
+    experiment: Experiment
+    profile: str
+    copy: str
+    records: tuple[Record, ...]
+
+    @property
+    def title(self) -> str:
+        """E.g. ``short profile, CIFAR-10 (JPEG copy)``."""
+        return f"{self.profile} profile, {self.data}"
+
+    @property
+    def data(self) -> str:
+        """Names of the data, e.g. ``CIFAR-10 and CIFAR-100``."""
+        names = dict.fromkeys(data_name(self.of(dataset=d)[0]) for d in self.datasets)
+        return " and ".join(names)
+
+    @property
+    def slug(self) -> str:
+        """Profile and copy, fit for a file's name."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.profile} {self.copy}".lower()).strip("-")
+
+    @property
+    def rows(self) -> list[str]:
+        """Keys of the rows with a record: the experiment's order, then others by name."""
+        return _ordered((r.cell.row for r in self.records), [row.key for row in self.experiment.rows])
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets with a record: the experiment's order, then others by name."""
+        return _ordered((r.cell.dataset for r in self.records), self.experiment.datasets)
+
+    def of(self, row: str | None = None, dataset: str | None = None, status: str | None = None) -> list[Record]:
+        """Records of a row, a data set and a status; None means any."""
+        return [
+            r
+            for r in self.records
+            if row in (None, r.cell.row) and dataset in (None, r.cell.dataset) and status in (None, r.status)
+        ]
+
+    def label(self, row: str) -> str:
+        """What the table calls a row."""
+        known = self.experiment.row(row)
+        return known.label if known else row
+
+
+def read_runs(results: Path, experiment: str) -> list[Record]:
+    """Every record of an experiment.
+
+    Raises:
+        UserError: the results directory is missing, there is no record, or one is damaged.
+    """
+    if not Path(results).is_dir():
+        raise UserError(f"results directory {results} does not exist")
+    records = read_records(results, experiment)
+    if not records:
+        raise _no_runs(results, experiment)
+    return records
+
+
+def read_sections(experiment: Experiment, results: Path) -> list[Section]:
+    """The sections of an experiment, without smoke runs; profiles in the experiment's order.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that differ in what they mean.
+    """
+    runs = read_runs(results, experiment.name)
+    records = [r for r in runs if r.cell.profile != UNTABULATED]
+    if not any(r.status in FINISHED for r in records):
+        hint = f" ({UNTABULATED} runs are never tabulated)" if len(records) < len(runs) else ""
+        raise _no_runs(results, experiment.name, hint)
+    copies = {(r.cell.profile, data_copy(r)) for r in records}
+    profiles = _ordered((profile for profile, _ in copies), experiment.profiles)
+    sections = []
+    for profile, copy in sorted(copies, key=lambda key: (profiles.index(key[0]), key[1])):
+        own = [r for r in records if (r.cell.profile, data_copy(r)) == (profile, copy)]
+        _refuse_mixed_meanings([r for r in own if r.status == "done"])
+        sections.append(Section(experiment, profile, copy, tuple(own)))
+    return sections
+
+
+def data_label(dataset: str) -> str:
+    """The literature's short name: ``C10+`` for ``cifar10+``."""
+    return dataset.replace("cifar", "C")
+
+
+def data_name(record: Record) -> str:
+    """The data as its source names it, e.g. ``CIFAR-10 (JPEG copy)``."""
+    identity = record.result.get("data") or {}
+    return (
+        identity.get("name") or record.cell.data.source or TITLES.get(record.cell.data.name, record.cell.data.name)
+    )
+
+
+def data_copy(record: Record) -> str:
+    """What tells a copy from the official release: ``JPEG copy`` or, for the release itself, nothing."""
+    name = record.cell.data.name
+    return data_name(record).removeprefix(TITLES.get(name, name)).strip(" ()")
+
+
+def recipe_fields(record: Record) -> dict[str, Any]:
+    """The recipe without the settings that follow the device."""
+    return {k: v for k, v in to_dict(record.cell.recipe).items() if k not in DEVICE_SETTINGS}
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Names of the fields in which two mappings differ, in a's order."""
+    return [name for name in {**a, **b} if a.get(name) != b.get(name)]
+
+
+def _meanings(record: Record) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """What must agree in a section, each with the scope in which it must."""
+    cell = record.cell
+    yield ("recipe",), recipe_fields(record)
+    yield ("data", cell.dataset), to_dict(cell.data)
+    yield ("network", cell.row, cell.dataset), to_dict(cell.network)
+    yield ("run of this seed", cell.row, cell.dataset, str(record.seed)), to_dict(cell.recipe)
+
+
+def _refuse_mixed_meanings(records: Iterable[Record]) -> None:
+    seen: dict[tuple[str, ...], tuple[Record, dict[str, Any]]] = {}
+    for record in records:
+        for scope, meaning in _meanings(record):
+            first, expected = seen.setdefault(scope, (record, meaning))
+            if names := differing(expected, meaning):
+                changes = ", ".join(f"{n} {expected.get(n)!r} and {meaning.get(n)!r}" for n in names)
+                raise UserError(
+                    f"cannot put {first.path} and {record.path} in one table: their {scope[0]} differs ({changes}); "
+                    "move one of the two folders out of the results"
+                )
+
+
+def _ordered(found: Iterable[str], known: Iterable[str]) -> list[str]:
+    found = set(found)
+    known = [name for name in known if name in found]
+    return known + sorted(found - set(known))
+
+
+def _no_runs(results: Path, experiment: str, hint: str = "") -> UserError:
+    folder = Path(results) / "runs" / experiment
+    return UserError(
+        f"no finished runs of {experiment!r} under {folder}{hint}; run `python -m benchmark run {experiment}` first"
+    )

@@ -1,0 +1,171 @@
+"""Tables made from run records: ``results/tables/<experiment>.{csv,md,tex,html}``.
+
+The same records give the same bytes. Profiles and copies of the data stand in sections of their own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark.ledger import Record, write_atomically
+from benchmark.report.grid import Grid, section_grid
+from benchmark.report.html import to_html
+from benchmark.report.latex import to_latex
+from benchmark.report.lines import Entry, Line, section_lines
+from benchmark.report.markdown import to_markdown
+from benchmark.report.notes import section_notes
+from benchmark.report.published import PublishedNumbers
+from benchmark.report.sections import Section, data_label, data_name, read_runs, read_sections
+from benchmark.specs import Experiment
+
+MEASURED = (
+    "status",
+    "test_error",
+    "test_top5_error",
+    "test_loss",
+    "best_eval_error",
+    "parameters",
+    "multiply_adds",
+    "epochs",
+    "seconds",
+    "seconds_per_epoch",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device",
+    "threads",
+    "precision",
+    "reason",
+)
+DECIMALS = 4  # of an error in percent: far below one image of any test set, far above rounding
+
+
+def load_results(results: Path | str = "results", experiment: str = "cifar") -> pd.DataFrame:
+    """Every run of an experiment, smoke runs and failures too: one line a run, in a fixed order.
+
+    Errors are percent, times are seconds, memory is bytes; what a run did not measure is missing.
+
+    Raises:
+        UserError: no such results, or a damaged record (names its path).
+    """
+    return pd.DataFrame([_run(record) for record in read_runs(Path(results), experiment)])
+
+
+def write_tables(experiment: Experiment, results: Path, paper: Path | None) -> list[Path]:
+    """Write the four tables of an experiment and return their paths.
+
+    Args:
+        experiment: gives rows their order, labels and baselines.
+        results: the results directory; its ``runs`` are read, its ``tables`` written.
+        paper: the folder of published numbers, or None to show none.
+
+    Raises:
+        UserError: nothing to tabulate, a damaged record, or runs that must not share a table.
+    """
+    tables = _tables(experiment, Path(results), paper)
+    grids = _grids(tables)
+    texts = {
+        "csv": _frame(experiment, tables).to_csv(index=False, lineterminator="\n"),
+        "md": to_markdown(experiment.title, grids),
+        "tex": to_latex(experiment.title, grids),
+        "html": to_html(experiment.title, experiment.name, grids),
+    }
+    paths = []
+    for suffix, text in texts.items():
+        paths.append(Path(results) / "tables" / f"{experiment.name}.{suffix}")
+        write_atomically(paths[-1], text)
+    return paths
+
+
+def console_text(experiment: Experiment, results: Path, paper: Path | None) -> str:
+    """The tables and their notes for the terminal. Raises as ``write_tables`` does."""
+    return to_markdown(experiment.title, _grids(_tables(experiment, Path(results), paper)))
+
+
+def _tables(experiment: Experiment, results: Path, paper: Path | None) -> list[tuple[Section, list[Line]]]:
+    numbers = PublishedNumbers(paper, experiment.name)
+    return [(section, section_lines(section, numbers)) for section in read_sections(experiment, results)]
+
+
+def _grids(tables: list[tuple[Section, list[Line]]]) -> list[Grid]:
+    return [section_grid(section, lines, section_notes(section, lines)) for section, lines in tables]
+
+
+def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> pd.DataFrame:
+    """The numbers of all sections, wide; a column that one section lacks is empty there."""
+    rows = [
+        {"profile": section.profile, "data": section.data, **_numbers(line)}
+        for section, lines in tables
+        for line in lines
+    ]
+    shown = [dataset for _, lines in tables for dataset in lines[0].entries]
+    ordered = [d for d in experiment.datasets if d in shown] + sorted(set(shown) - set(experiment.datasets))
+    entries = [name for dataset in ordered for name in _entry_columns(dataset)]
+    sizes = ["parameters", "multiply_adds", "seconds_per_epoch"]
+    frame = pd.DataFrame(rows)[["profile", "data", "row", "model", "baseline", *entries, *sizes]].round(DECIMALS)
+    counts = [name for name in frame.columns if name in sizes[:2] or name.endswith((" n", " diverged"))]
+    return frame.astype(dict.fromkeys(counts, "Int64"))
+
+
+def _numbers(line: Line) -> dict[str, Any]:
+    entries = [item for dataset, entry in line.entries.items() for item in _entry(dataset, entry).items()]
+    return {
+        "row": line.row,
+        "model": line.label,
+        "baseline": line.baseline,
+        **dict(entries),
+        "parameters": line.parameters,
+        "multiply_adds": line.multiply_adds,
+        "seconds_per_epoch": line.seconds_per_epoch,
+    }
+
+
+def _entry(dataset: str, entry: Entry) -> dict[str, Any]:
+    """Columns of a data set, e.g. ``C10+ error mean``; errors in percent, differences in percentage points."""
+    values = [
+        entry.error.mean if entry.error else None,
+        entry.error.std if entry.error else None,
+        entry.error.n if entry.error else 0,
+        entry.diverged,
+        entry.published.value if entry.published else None,
+        entry.published.provenance if entry.published else None,
+        entry.difference.mean if entry.difference else None,
+        entry.difference.low if entry.difference else None,
+        entry.difference.high if entry.difference else None,
+        entry.difference.n if entry.difference else 0,
+    ]
+    return dict(zip(_entry_columns(dataset), values, strict=True))
+
+
+def _entry_columns(dataset: str) -> list[str]:
+    names = (
+        "error mean",
+        "error std",
+        "n",
+        "diverged",
+        "published",
+        "published provenance",
+        "difference",
+        "difference low",
+        "difference high",
+        "difference n",
+    )
+    return [f"{data_label(dataset)} {name}" for name in names]
+
+
+def _run(record: Record) -> dict[str, Any]:
+    result, cell = record.result, record.cell
+    git = result.get("git") or {}
+    return {
+        "row": cell.row,
+        "network": cell.network.name,
+        "dataset": cell.dataset,
+        "data": data_name(record),
+        "data_source": (result.get("data") or {}).get("source"),
+        "profile": cell.profile,
+        "seed": record.seed,
+        **{name: result.get(name) for name in MEASURED},
+        "commit": git.get("commit"),
+        "dirty": git.get("dirty"),
+        "run_id": result["run_id"],
+    }

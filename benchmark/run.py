@@ -1,0 +1,211 @@
+"""One run: a datamodule, a network in its LightningModule and a Trainer, wired together; one record left behind."""
+
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from benchmark import machine
+from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkpoints, newest_valid
+from benchmark.complexity import complexity
+from benchmark.data import create_datamodule
+from benchmark.errors import UserError
+from benchmark.ledger import RunFolder, write_atomically
+from benchmark.specs import Cell, RecipeSpec
+from lightning_modules.classifier import DivergedError, LitClassifier
+from lightning_modules.recipes import DEFAULTS
+
+OnEpoch = Callable[[Mapping[str, float]], None]
+
+
+class InterruptedRun(Exception):  # noqa: N818
+    """The run was told to stop (Ctrl-C, SIGTERM); the same command continues it."""
+
+
+def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
+    """The recipe with its "auto" values chosen for the device: bf16 where it is native, compilation on GPUs."""
+    precision, compile = recipe.precision, recipe.compile
+    if precision == "auto":
+        precision = "bf16-mixed" if machine.has_fast_bf16(device) else "32-true"
+    if compile == "auto":
+        compile = device == "cuda"
+    return replace(recipe, precision=precision, compile=compile)
+
+
+class EpochClock(pl.Callback):
+    """Seeds torch's global generator (dropout) by run seed and epoch, and times training and the whole epoch.
+
+    ``learning_rate`` is that of the epoch's first step. Seeding each epoch makes a resumed run equal an
+    uninterrupted one.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.started = self.trained = self.learning_rate = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch + 1)
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.trained = time.perf_counter()
+
+
+def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Train and test one run, or continue it from its last epoch, and write its record.
+
+    Args:
+        folder: the run; its cell must be resolved (``resolve_recipe``, ``data.identify``).
+        data_dir: where its data lies.
+        device: "cpu" or "cuda".
+        on_epoch: called with each new row of metrics.
+
+    Returns:
+        The record. An error of the run itself is a record of status "failed" or "diverged".
+
+    Raises:
+        UserError: the data or the results directory cannot be used.
+        InterruptedRun: a signal came; the record says "interrupted".
+    """
+    context = {
+        "device": machine.describe_device(device),
+        "threads": torch.get_num_threads(),
+        "precision": folder.cell.recipe.precision,
+        "versions": machine.versions(),
+        "git": machine.git_state(),
+    }
+    folder.write_spec()
+    try:
+        return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
+    except UserError:
+        raise
+    except DivergedError as error:
+        return folder.write_result("diverged", {**context, "reason": str(error)})
+    except (KeyboardInterrupt, SystemExit) as error:
+        folder.write_result("interrupted", {**context, "reason": "stopped by a signal"})
+        raise InterruptedRun from error
+    except Exception as error:
+        write_atomically(folder.path / "error.txt", traceback.format_exc())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        return folder.write_result("failed", {**context, "reason": reason})
+
+
+def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
+    cell, recipe = folder.cell, folder.cell.recipe
+    datamodule = create_datamodule(cell.data, data_dir, recipe.batch_size, folder.seed)
+    model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
+    clock = EpochClock(folder.seed)
+    rows: list[dict[str, float]] = []
+
+    def record(epoch: int, metrics: Mapping[str, float]) -> None:
+        rows.append(
+            {
+                "epoch": epoch,
+                "train_loss": metrics["train_loss"],
+                "train_error": metrics["train_error"],
+                "eval_loss": metrics["val_loss"],
+                "eval_error": metrics["val_error"],
+                "learning_rate": clock.learning_rate,
+                "seconds": time.perf_counter() - clock.started,
+                "train_seconds": clock.trained - clock.started,
+            }
+        )
+        folder.write_metrics(rows)
+        on_epoch(rows[-1])
+
+    trainer = create_trainer(recipe, device, folder.path, [clock, EpochRecorder(folder.checkpoints, record)])
+    checkpoint = newest_valid(folder.checkpoints)
+    if checkpoint:
+        trained = int(checkpoint.stem.removeprefix("epoch-")) + 1
+        rows += [row for row in folder.read_metrics() if row["epoch"] < trained]
+        for row in rows:
+            row["epoch"] = int(row["epoch"])
+    machine.reset_peak_memory(device)
+    with _quiet():
+        trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+        memory = machine.peak_memory(device)
+        (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
+    for path in list_checkpoints(folder.checkpoints)[:-1]:
+        path.unlink()
+    parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
+    images = datamodule.num_train
+    if recipe.limit_batches:
+        images = min(images, recipe.limit_batches * recipe.batch_size)
+    return {
+        "test_error": tested["test_error"],
+        "test_top5_error": tested.get("test_top5_error"),
+        "test_loss": tested["test_loss"],
+        "best_eval_error": min(row["eval_error"] for row in rows),
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "epochs": len(rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "seconds_per_epoch": median(row["seconds"] for row in rows),
+        "images_per_second": images / median(row["train_seconds"] for row in rows),
+        "peak_memory_bytes": memory,
+        "data": datamodule.identity,
+    }
+
+
+def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> LitClassifier:
+    """The LightningModule of a cell, initialised from ``seed``."""
+    torch.manual_seed(seed)
+    recipe = cell.recipe
+    return LitClassifier(
+        network=cell.network.name,
+        num_classes=num_classes,
+        network_options={**cell.network.options, "in_channels": in_channels},
+        recipe={name: _plain(getattr(recipe, name)) for name in DEFAULTS},
+        channels_last=recipe.channels_last,
+        compile=bool(recipe.compile),
+    )
+
+
+def create_trainer(recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A Trainer on one device with our checkpoints and nothing printed; cluster variables do not leak in."""
+    limit = recipe.limit_batches or None
+    with _quiet():
+        return pl.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            precision=recipe.precision,
+            max_epochs=recipe.epochs,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            default_root_dir=root,
+            logger=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_train_batches=limit,
+            limit_val_batches=limit,
+            limit_test_batches=limit,
+        )
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801
+    """Keeps Lightning's advice off the screen; it is about data loaders and devices that we do not use."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for name in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        for category in (UserWarning, FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module="pytorch_lightning|lightning_fabric|torch")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,188 @@
+"""What is run, as plain data: frozen dataclasses that know nothing of torch.
+
+An experiment is a table: rows (networks) times data sets. A row on a data set is a cell; a cell and a seed are
+a run. The run id is a hash of everything that decides the run's outcome, so a changed recipe, network or data
+set is a new run and never overwrites an old one.
+"""
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A registered network and what differs from its defaults, e.g. ``{"reading": "fixed_point"}``."""
+
+    name: str
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set as the network sees it.
+
+    ``checksum`` identifies the bytes; it is filled in from the data itself before a run id is taken.
+    ``validation`` counts training images held out; 0 means that the test set alone is evaluated.
+    """
+
+    name: str
+    augment: bool = False
+    validation: int = 0
+    source: str = ""
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class RecipeSpec:
+    """How a network is trained. ``"auto"`` values are resolved for the device before a run id is taken.
+
+    ``schedule``: ``"step"`` divides the rate by 10 at ``milestones`` (fractions of the epochs);
+    ``"one_cycle"`` is torch's OneCycleLR with ``learning_rate`` as its peak, stepped every batch.
+    ``limit_batches`` > 0 cuts every epoch to that many batches (the smoke profile).
+    """
+
+    epochs: int = 300
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    precision: str = "auto"
+    channels_last: bool = True
+    compile: str | bool = "auto"
+    limit_batches: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a network, what it is compared with, and which data sets need other options.
+
+    ``options_without_augmentation`` are added to the network's options on data sets that are not augmented.
+    ``extra`` rows join only when asked for by name (``--only``).
+    """
+
+    key: str
+    label: str
+    network: NetworkSpec
+    baseline: str | None = None
+    published: str | None = None
+    options_without_augmentation: Options = field(default_factory=dict)
+    extra: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row on a data set under a recipe."""
+
+    experiment: str
+    row: str
+    dataset: str
+    profile: str
+    network: NetworkSpec
+    data: DataSpec
+    recipe: RecipeSpec
+
+    @property
+    def name(self) -> str:
+        """Row and data set, as ``--only`` sees them: ``cifar_resnet20@cifar10+``."""
+        return f"{self.row}@{self.dataset}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table as data: rows times data sets, a recipe for each profile and the seeds it asks for."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    datasets: Mapping[str, DataSpec]
+    profiles: Mapping[str, RecipeSpec]
+    default_profile: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def row(self, key: str) -> Row | None:
+        """The row with this key, or None for a row that was added on the command line."""
+        return next((row for row in self.rows if row.key == key), None)
+
+    def cells(
+        self,
+        profile: str,
+        datasets: Iterable[str] | None = None,
+        only: Iterable[str] = (),
+        rows: Iterable[Row] | None = None,
+    ) -> list[Cell]:
+        """Cells of ``profile`` on ``datasets``; ``only`` are globs over ``row`` or ``row@dataset``.
+
+        Without ``only`` the extra rows are left out.
+        """
+        only = tuple(only)
+        cells = []
+        for row in self.rows if rows is None else rows:
+            for dataset in self.datasets if datasets is None else datasets:
+                data = self.datasets[dataset]
+                options = dict(row.network.options)
+                if not data.augment:
+                    options |= row.options_without_augmentation
+                cell = Cell(
+                    experiment=self.name,
+                    row=row.key,
+                    dataset=dataset,
+                    profile=profile,
+                    network=NetworkSpec(row.network.name, options),
+                    data=data,
+                    recipe=self.profiles[profile],
+                )
+                asked = any(fnmatch.fnmatchcase(n, g) for n in (cell.row, cell.name) for g in only)
+                if asked or (not only and not row.extra):
+                    cells.append(cell)
+        return cells
+
+
+def to_dict(spec: Any) -> dict[str, Any]:
+    """A spec as plain JSON values (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(spec)))
+
+
+def cell_from_dict(values: Mapping[str, Any]) -> Cell:
+    """The inverse of ``to_dict`` for a cell.
+
+    Raises:
+        TypeError, KeyError: a field is missing or unknown.
+    """
+    recipe = dict(values["recipe"])
+    recipe["milestones"] = tuple(recipe["milestones"])
+    return Cell(
+        **{k: v for k, v in values.items() if k not in ("network", "data", "recipe")},
+        network=NetworkSpec(**values["network"]),
+        data=DataSpec(**values["data"]),
+        recipe=RecipeSpec(**recipe),
+    )
+
+
+def run_id(cell: Cell, seed: int) -> str:
+    """``<row>-<data set>-s<seed>-<hash>``: the hash covers network, data, recipe and seed, not row or label.
+
+    Two spellings of the same mapping give the same id; a mere change of commit keeps it.
+    """
+    decisive = {
+        "schema": SCHEMA_VERSION,
+        "network": to_dict(cell.network),
+        "data": to_dict(cell.data),
+        "recipe": to_dict(cell.recipe),
+        "profile": cell.profile,
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
+    slug = "".join(c if c.isalnum() or c in "_+" else "-" for c in f"{cell.row}-{cell.dataset}")
+    return f"{slug}-s{seed}-{digest}"

@@ -1,0 +1,123 @@
+"""The LightningModule: a registered network, cross entropy, top-1 and top-5 error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_modules.networks import create_network
+from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite; raised before the weights are updated with it."""
+
+
+class LitClassifier(pl.LightningModule):
+    """Train a registered network to classify images.
+
+    Logs each epoch, in percent where it is an error: ``train_loss``, ``train_error``, ``val_loss``, ``val_error``,
+    ``test_loss``, ``test_error`` and ``test_top5_error`` (with more than 5 classes).
+
+    Hyperparameters are plain values, so ``LitClassifier.load_from_checkpoint(path)`` needs the path alone.
+
+    Args:
+        network: a name of ``list_networks()``.
+        num_classes: outputs.
+        network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
+        recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``.
+        channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
+        compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16.
+
+    Raises:
+        ValueError: unknown network (closest names given), option, recipe field or schedule.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        num_classes: int = 10,
+        network_options: Mapping[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        network_options, recipe = dict(network_options or {}), dict(recipe or {})
+        self.save_hyperparameters()
+        self.recipe = resolve_recipe(recipe)
+        self.network = create_network(network, num_classes, **network_options)
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        if compile:
+            self.network.compile()
+        self.train_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
+        self.val_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
+        self.test_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
+        if num_classes > 5:
+            self.test_metrics["top5_accuracy"] = _accuracy(num_classes, top_k=5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> logits (B, num_classes)."""
+        if self.hparams.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self._step(batch, self.train_metrics)
+        self._check_finite(loss, batch_idx)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, self.val_metrics)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, self.test_metrics)
+
+    def on_train_epoch_end(self) -> None:
+        self._log_metrics("train", self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test", self.test_metrics)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = create_optimizer(self.network, self.recipe)
+        schedule = create_schedule(optimizer, self.recipe, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:
+        images, labels = batch
+        logits = self(images).float()
+        loss = F.cross_entropy(logits, labels)
+        for name, metric in metrics.items():
+            if name == "loss":
+                metric.update(loss.detach(), weight=len(labels))
+            else:
+                metric.update(logits.detach(), labels)
+        return loss
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """Every step on a CPU; every 50 steps elsewhere, where reading the loss would stall the device."""
+        if (loss.device.type == "cpu" or batch_idx % 50 == 0) and not torch.isfinite(loss):
+            raise DivergedError(f"loss is {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}")
+
+    def _log_metrics(self, stage: str, metrics: torch.nn.ModuleDict) -> None:
+        for name, metric in metrics.items():
+            value = metric.compute()
+            if name == "loss":
+                self.log(f"{stage}_loss", value)
+            else:
+                self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
+            metric.reset()
+
+
+def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:
+    return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)

@@ -1,0 +1,220 @@
+"""Dense backbone for CIFAR (Huang et al. 2017), with the coefficients of a multi-step method.
+
+Shapes: B images, C channels, H x W pixels, k growth rate; tensors are (B, C, H, W). A block's x_0 has c_0 channels,
+every later x_j has k.
+
+DenseNet's layer is x_{k+1} = H(concat(x_0, ..., x_k)), H = BN-ReLU-conv. AGD-Net's, from Nesterov's method in
+multi-step form (``methods.multi_step_table``), is
+
+    fixed point   x_{k+1} = H(concat(h^0 . x_0, ..., h^k . x_k)) + x_k - sum_{1<=j<=k} h^j x_j
+    residual      x_{k+1} = H(concat(h^0 . x_0, ..., h^k . x_k)) + x_k                                  (k >= 1)
+
+where h^j = h_{k+1}^j multiplies what the convolution receives from x_j (after BN and ReLU; before BN it would
+cancel), so it is folded into the convolution's weight. Linear terms leave out x_0, whose channels differ.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.networks.layers import conv1x1, conv3x3, initialize
+from lightning_modules.networks.methods import multi_step_table, nesterov_betas
+from lightning_modules.networks.updates import READINGS, accept_options, choice, scalars
+
+DENSE_METHODS = ("dense", "nesterov_multi_step")
+BLOCK_ARGUMENTS = {"in_channels", "layers", "growth", "bottleneck", "dropout"}
+
+
+class DenseLayer(nn.Module):
+    """BN-ReLU-conv3x3, or with a bottleneck BN-ReLU-conv1x1-BN-ReLU-conv3x3, each followed by dropout.
+
+    ``scale`` (in_channels,) multiplies the input channels of the first convolution.
+    """
+
+    def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        if bottleneck:
+            self.conv1 = conv1x1(in_channels, 4 * growth)
+            self.norm2 = nn.BatchNorm2d(4 * growth)
+            self.conv2 = conv3x3(4 * growth, growth)
+        else:
+            self.conv1 = conv3x3(in_channels, growth)
+        self.bottleneck = bottleneck
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        weight = self.conv1.weight if scale is None else self.conv1.weight * scale[:, None, None]
+        x = F.conv2d(F.relu(self.norm1(x)), weight, padding=self.conv1.padding)
+        x = F.dropout(x, self.dropout, self.training)
+        if self.bottleneck:
+            x = F.dropout(self.conv2(F.relu(self.norm2(x))), self.dropout, self.training)
+        return x
+
+
+class DenseBlock(nn.Module):
+    """DenseNet's block: every layer reads all features before it."""
+
+    def __init__(self, in_channels: int, layers: int, growth: int, bottleneck: bool, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DenseLayer(in_channels + k * growth, growth, bottleneck, dropout) for k in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
+
+class MultiStepDenseBlock(DenseBlock):
+    """AGD-Net's block: DenseNet's layers under Nesterov's multi-step coefficients.
+
+    Fixed coefficients need no sum over all earlier features: the linear terms of layer k are -r_k with
+    r_k = beta_{k+1} (x_k + r_{k-1}), r_0 = 0, which is the table's own recursion. Learned coefficients start from
+    the table's rows, k + 1 scalars in layer k; no recursion holds, and the sum is one 1x1 convolution.
+
+    Args:
+        linear_terms: False leaves them out (with factors of one that is DenseNet).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        linear_terms: bool = True,
+    ) -> None:
+        super().__init__(in_channels, layers, growth, bottleneck, dropout)
+        self.in_channels, self.growth = in_channels, growth
+        self.reading = choice("reading", reading, READINGS)
+        self.linear_terms = linear_terms
+        self.betas = nesterov_betas(layers)
+        rows = [scalars(row, coefficients) for row in multi_step_table(self.betas)]
+        self.learned = coefficients == "learned"
+        if self.learned:
+            self.table = nn.ParameterList(rows)
+        else:
+            for k, row in enumerate(rows):
+                self.register_buffer(f"scale{k}", self._per_channel(torch.tensor(row)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
+        last = momentum = None
+        for k, layer in enumerate(self.layers):
+            new = layer(x, self._scale(k))
+            if last is not None and self.linear_terms:
+                if self.reading == "residual":
+                    new = new + last
+                elif self.learned:
+                    new = new + F.conv2d(x, self._linear_weight(k))
+                else:
+                    momentum = self.betas[k + 1] * (last if momentum is None else last + momentum)
+                    new = new - momentum
+            x, last = torch.cat([x, new], 1), new
+        return x
+
+    def _scale(self, k: int) -> Tensor:
+        return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")
+
+    def _per_channel(self, factors: Tensor) -> Tensor:
+        """(j,) factors of x_0, x_1, ... -> one factor for each of their channels."""
+        first, others = factors[:1], factors[1:]
+        return torch.cat([first.expand(self.in_channels), others.repeat_interleave(self.growth)])
+
+    def _linear_weight(self, k: int) -> Tensor:
+        """The map x -> x_k - sum_{1<=j<=k} h^j x_j as a 1x1 convolution's weight, (growth, channels of x, 1, 1)."""
+        eye = torch.eye(self.growth, device=self.table[k].device, dtype=self.table[k].dtype)
+        weight = torch.kron(-self.table[k][1:], eye)
+        weight = F.pad(weight, (self.in_channels, 0))
+        return (weight + F.pad(eye, (weight.shape[1] - self.growth, 0)))[:, :, None, None]
+
+
+class Transition(nn.Module):
+    """BN-ReLU-conv1x1-dropout-pool between blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv = conv1x1(in_channels, out_channels)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(self.conv(F.relu(self.norm(x))), self.dropout, self.training)
+        return F.avg_pool2d(x, 2)
+
+
+class CIFARDenseNetwork(nn.Module):
+    """3x3 stem, three dense blocks, transitions between them, global pooling and a linear classifier.
+
+    Args:
+        num_classes: outputs.
+        depth: L = 3n + 4 layers, or 6n + 4 with bottlenecks.
+        growth: k, channels that a layer adds.
+        method: "dense" (DenseNet) or "nesterov_multi_step" (AGD-Net).
+        bottleneck, compression: DenseNet-BC is True and 0.5, with a stem of 2k channels instead of 16.
+        dropout: after each convolution but the first.
+        in_channels: colours of the images.
+        method_options: of ``MultiStepDenseBlock``: ``reading``, ``coefficients``, ``linear_terms``.
+
+    Raises:
+        ValueError: ``depth`` does not fit, or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        *,
+        depth: int,
+        growth: int = 12,
+        method: str = "dense",
+        bottleneck: bool = False,
+        compression: float = 1.0,
+        dropout: float = 0.0,
+        in_channels: int = 3,
+        **method_options: object,
+    ) -> None:
+        super().__init__()
+        block = {"dense": DenseBlock, "nesterov_multi_step": MultiStepDenseBlock}[
+            choice("method", method, DENSE_METHODS)
+        ]
+        accept_options(method, block, method_options, hidden=BLOCK_ARGUMENTS)
+        layers = layers_per_block(depth, bottleneck)
+        channels = 2 * growth if bottleneck else 16
+        self.stem = conv3x3(in_channels, channels)
+        blocks: list[nn.Module] = []
+        for i in range(3):
+            if i:
+                out_channels = int(channels * compression)
+                blocks.append(Transition(channels, out_channels, dropout))
+                channels = out_channels
+            blocks.append(block(channels, layers, growth, bottleneck, dropout, **method_options))
+            channels += layers * growth
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, num_classes)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> logits (B, num_classes)."""
+        x = F.relu(self.norm(self.blocks(self.stem(images))))
+        return self.classifier(x.mean((2, 3)))
+
+
+def layers_per_block(depth: int, bottleneck: bool = False) -> int:
+    """n of depth = 3n + 4, or 6n + 4 with bottlenecks.
+
+    Raises:
+        ValueError: names the nearest valid depths.
+    """
+    unit = 6 if bottleneck else 3
+    n, rest = divmod(depth - 4, unit)
+    if rest or n < 1:
+        below = max(unit * n + 4, unit + 4)
+        raise ValueError(f"depth {depth} is not {unit}n + 4; the nearest are {below} and {below + unit}")
+    return n

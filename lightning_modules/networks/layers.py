@@ -1,0 +1,45 @@
+"""Units that both backbones are made of: convolutions, shortcuts, initialisation.
+
+Shapes: B images, C channels, H x W pixels; tensors are (B, C, H, W).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+
+
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+class PadShortcut(nn.Module):
+    """Parameter-free shortcut: every ``stride``-th pixel, new channels zero (He et al. 2016, option A)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        new = out_channels - in_channels
+        self.padding = (0, 0, 0, 0, new // 2, new - new // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], self.padding)
+
+
+def projection_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """1x1 convolution and batch norm (He et al. 2016, option B)."""
+    return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+def initialize(network: nn.Module) -> None:
+    """He et al. (2015) for convolutions (fan-out), one and zero for batch norm, zero bias for the classifier."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

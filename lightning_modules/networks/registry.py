@@ -1,0 +1,72 @@
+"""Networks by name. ``create_network("cifar_hbnet56", num_classes=10, reading="fixed_point")``.
+
+ResNet is gradient descent in the residual reading, the plain network gradient descent in the fixed-point reading,
+HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone. Overrides are
+the options of the backbone (``CIFARResidualNetwork``, ``CIFARDenseNetwork``), ``depth`` included.
+"""
+
+import difflib
+from functools import partial
+
+from torch import nn
+
+from lightning_modules.networks.dense import CIFARDenseNetwork
+from lightning_modules.networks.residual import CIFARResidualNetwork
+
+_STRUCTURES = {
+    "plain": {"method": "gradient_descent", "reading": "fixed_point"},
+    "resnet": {"method": "gradient_descent", "reading": "residual"},
+    "hbnet": {"method": "heavy_ball", "reading": "residual"},
+    "agdresnet": {"method": "nesterov", "reading": "residual"},
+}
+_DEPTHS = {"plain": (20, 56, 110)}
+_ALL_DEPTHS = (20, 32, 44, 56, 110)
+_AGD = {"method": "nesterov_multi_step", "reading": "residual"}
+
+_BUILDERS: dict[str, partial[nn.Module]] = {
+    f"cifar_{structure}{depth}": partial(CIFARResidualNetwork, depth=depth, **options)
+    for structure, options in _STRUCTURES.items()
+    for depth in _DEPTHS.get(structure, _ALL_DEPTHS)
+} | {
+    "cifar_densenet40": partial(CIFARDenseNetwork, depth=40),
+    "cifar_densenet52": partial(CIFARDenseNetwork, depth=52),
+    "cifar_densenet_bc100": partial(CIFARDenseNetwork, depth=100, bottleneck=True, compression=0.5),
+    "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_AGD),
+    "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_AGD),
+}
+
+
+def list_networks() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_BUILDERS)
+
+
+def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.Module:
+    """Build a registered network, randomly initialised from torch's global generator.
+
+    Args:
+        name: one of ``list_networks()``.
+        num_classes: outputs.
+        overrides: options of the backbone, e.g. ``depth=26`` or ``coefficients="fixed"``.
+
+    Raises:
+        ValueError: unknown name (the closest are given), option or option value.
+    """
+    if name not in _BUILDERS:
+        near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
+        raise ValueError(f"unknown network {name!r}; {hint}")
+    return _BUILDERS[name](num_classes, **overrides)
+
+
+def no_weight_decay(network: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay leaves alone: the learned coefficients of update rules.
+
+    They are the parameters that belong to no convolution, batch norm or linear layer.
+    """
+    coefficients = set()
+    for prefix, module in network.named_modules():
+        if not isinstance(module, nn.BatchNorm2d | nn.Linear | nn.Conv2d):
+            for name, _ in module.named_parameters(prefix, recurse=False):
+                coefficients.add(name)
+    return coefficients

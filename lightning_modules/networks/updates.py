@@ -1,0 +1,249 @@
+"""Update rules: how x_{k+1} follows from x_k, what came before, and a transform T.
+
+A rule is an optimization method with the gradient left open. Two readings say what a transform is:
+
+    fixed point   -grad f(x) = T(x) - x     gradient descent is x_{k+1} = T(x_k), a plain network
+    residual      -grad f(x) = T(x)         gradient descent is x_{k+1} = x_k + T(x_k), a ResNet
+
+The same objects run in the deep networks, where T_k is a block of convolutions, and in float64 with
+T(x) = Phi(W x), where tests compare them with a textbook optimizer on f. All tensors of one stage share one
+shape; the activation, if the backbone has one after the sum (He et al., 2016), follows the update.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
+
+READINGS = ("residual", "fixed_point")
+COEFFICIENTS = ("learned", "fixed")
+STARTS = ("repeat", "zero")
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class State(NamedTuple):
+    """x_k and the one tensor of history that a rule carries: x_{k-1}, or a momentum buffer. None: none yet."""
+
+    x: Tensor
+    history: Tensor | None = None
+
+
+def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
+    """point - grad f(point), given t = T(point)."""
+    return t if reading == "fixed_point" else point + t
+
+
+def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[float, ...]:
+    """A rule's coefficients: a parameter of shape (len(values),) that starts there if "learned", else constants.
+
+    Raises:
+        ValueError: ``coefficients`` is neither "learned" nor "fixed".
+    """
+    learned = choice("coefficients", coefficients, COEFFICIENTS) == "learned"
+    return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
+
+
+def choice(name: str, value: str, valid: Sequence[str]) -> str:
+    """``value`` if it is valid.
+
+    Raises:
+        ValueError: names the valid ones.
+    """
+    if value not in valid:
+        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(valid)}")
+    return value
+
+
+def accept_options(method: str, builder: Callable, options: Iterable[str], hidden: set[str]) -> None:
+    """Check that ``builder`` has the named options; ``hidden`` are arguments that are not a user's to give.
+
+    Raises:
+        ValueError: names the unknown options and the valid ones.
+    """
+    accepted = set(inspect.signature(builder).parameters) - hidden
+    if unknown := sorted(set(options) - accepted):
+        valid = ", ".join(sorted(accepted)) or "none"
+        raise ValueError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
+
+
+class UpdateRule(nn.Module):
+    """A method over ``steps`` layers: where T is evaluated (``point``) and what follows (``step``).
+
+    ``uses_start`` tells whether x_0 itself enters the sums, so that a stage needs a shortcut to it.
+    """
+
+    uses_start = True
+
+    def __init__(self, steps: int, reading: str = "residual") -> None:
+        super().__init__()
+        self.steps = steps
+        self.reading = choice("reading", reading, READINGS)
+
+    def start(self, x: Tensor) -> State:
+        """The state before layer 0."""
+        return State(x)
+
+    def point(self, state: State, k: int) -> Tensor:
+        """Where T_k is evaluated: x_k, or a point looked ahead to."""
+        return state.x
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        """The state after layer k, given t = T_k(point)."""
+        raise TypeError(f"{type(self).__name__} must define step")
+
+    def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
+        """Run all layers from x_0 = x.
+
+        Args:
+            x: the start, any shape.
+            transforms: T_0, ..., T_{steps-1}, each keeping x's shape.
+            activation: applied to each x_{k+1}.
+        """
+        state = self.start(x)
+        for k, transform in enumerate(transforms):
+            point = self.point(state, k)
+            state = self.step(state, point, transform(point), k)
+            if activation is not None:
+                state = state._replace(x=activation(state.x))
+        return state.x
+
+
+class GradientDescent(UpdateRule):
+    """x_{k+1} = T(x_k) (plain network) or x_k + T(x_k) (ResNet)."""
+
+    def __init__(self, steps: int, reading: str = "residual") -> None:
+        super().__init__(steps, reading)
+        self.uses_start = reading == "residual"
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        return State(gradient_step(point, t, self.reading))
+
+
+class HeavyBall(UpdateRule):
+    """x_{k+1} = x_k - grad f(x_k) + beta_k (x_k - x_{k-1}); one beta a layer.
+
+    In the residual reading beta = 0 is ResNet. With x_{-1} = x_0 the first layer has no momentum, so no beta.
+
+    Args:
+        beta: the constant that each beta_k is, or starts from if learned.
+        start: x_{-1} = x_0 ("repeat") or 0 ("zero").
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        beta: float = HEAVY_BALL_BETA,
+        start: str = "repeat",
+    ) -> None:
+        super().__init__(steps, reading)
+        self.first = 1 if choice("start", start, STARTS) == "repeat" else 0
+        self.beta = scalars([float(beta)] * (steps - self.first), coefficients)
+        self.uses_start = reading == "residual" or steps > self.first
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        x = gradient_step(point, t, self.reading)
+        if k >= self.first:
+            difference = state.x if state.history is None else state.x - state.history
+            x = x + self.beta[k - self.first] * difference
+        return State(x, state.x)
+
+
+class TwoCoefficient(UpdateRule):
+    """x_{k+1} = a_k x_k + b_k x_{k-1} + T(x_k): heavy ball's general form.
+
+    (1, 0) is ResNet, (beta, -beta) the fixed-point and (1 + beta, -beta) the residual form of heavy ball. The
+    pair covers both readings, so ``reading`` only says where the defaults come from.
+
+    Args:
+        a, b: the constants that a_k and b_k are, or start from if learned; by default those of ``reading`` at
+            beta = ``HEAVY_BALL_BETA``.
+        start: x_{-1} = x_0 ("repeat") or 0 ("zero").
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        a: float | None = None,
+        b: float | None = None,
+        start: str = "repeat",
+    ) -> None:
+        super().__init__(steps, reading)
+        identity = 1.0 if reading == "residual" else 0.0
+        a = identity + HEAVY_BALL_BETA if a is None else float(a)
+        b = -HEAVY_BALL_BETA if b is None else float(b)
+        self.first = 0 if choice("start", start, STARTS) == "repeat" else 1
+        self.a = scalars([a] * steps, coefficients)
+        self.b = scalars([b] * (steps - self.first), coefficients)
+
+    def start(self, x: Tensor) -> State:
+        return State(x, x if self.first == 0 else None)
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        x = self.a[k] * state.x + t
+        if k >= self.first:
+            x = x + self.b[k - self.first] * state.history
+        return State(x, state.x)
+
+
+class NesterovLookahead(UpdateRule):
+    """y_k = x_k + beta_k (x_k - x_{k-1}); x_{k+1} = y_k - grad f(y_k); x_{-1} = x_0.
+
+    beta_0 multiplies zero and is left out; the others are, or start from, ``nesterov_betas``.
+    """
+
+    def __init__(self, steps: int, reading: str = "residual", coefficients: str = "learned") -> None:
+        super().__init__(steps, reading)
+        self.beta = scalars(nesterov_betas(steps)[1:steps], coefficients)
+        self.uses_start = reading == "residual" or steps > 1
+
+    def point(self, state: State, k: int) -> Tensor:
+        return state.x if k == 0 else state.x + self.beta[k - 1] * (state.x - state.history)
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        return State(gradient_step(point, t, self.reading), state.x)
+
+
+class NesterovMultiStep(UpdateRule):
+    """x_{k+1} = x_k + sum_{j<=k} h_{k+1}^j v_j with h from ``multi_step_table`` and v = -grad f.
+
+    In O(1) memory: m_k = beta_{k+1} (v_k + m_{k-1}), x_{k+1} = x_k + v_k + m_k. Its sequence is that of the
+    points y_k that ``NesterovLookahead`` looks ahead to.
+    """
+
+    def __init__(self, steps: int, reading: str = "residual", coefficients: str = "learned") -> None:
+        super().__init__(steps, reading)
+        self.beta = scalars(nesterov_betas(steps)[1:], coefficients)
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        v = t - point if self.reading == "fixed_point" else t
+        m = self.beta[k] * (v if state.history is None else v + state.history)
+        return State(gradient_step(point, t, self.reading) + m, m)
+
+
+METHODS: dict[str, type[UpdateRule]] = {
+    "gradient_descent": GradientDescent,
+    "heavy_ball": HeavyBall,
+    "two_coefficient": TwoCoefficient,
+    "nesterov": NesterovLookahead,
+    "nesterov_multi_step": NesterovMultiStep,
+}
+
+
+def create_rule(method: str, steps: int, reading: str = "residual", **options: object) -> UpdateRule:
+    """The rule of this name for ``steps`` layers.
+
+    Raises:
+        ValueError: unknown method, reading or option value (the valid ones are named).
+    """
+    rule = METHODS[choice("method", method, tuple(METHODS))]
+    accept_options(method, rule, options, hidden={"steps", "reading"})
+    return rule(steps, reading, **options)

@@ -1,0 +1,66 @@
+"""Optimizer and schedule from a recipe, a mapping with the fields of ``DEFAULTS``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_modules.networks.registry import no_weight_decay
+
+DEFAULTS: dict[str, Any] = {
+    "epochs": 300,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 1e-4,
+    "schedule": "step",
+    "milestones": (0.5, 0.75),
+}
+SCHEDULES = ("step", "one_cycle")
+
+
+def resolve_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """``DEFAULTS`` with ``recipe`` laid over them.
+
+    Raises:
+        ValueError: unknown field or schedule.
+    """
+    if unknown := sorted(set(recipe) - set(DEFAULTS)):
+        raise ValueError(f"unknown recipe fields {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}")
+    resolved = {**DEFAULTS, **recipe}
+    if resolved["schedule"] not in SCHEDULES:
+        raise ValueError(f"unknown schedule {resolved['schedule']!r}; valid: {', '.join(SCHEDULES)}")
+    return resolved
+
+
+def create_optimizer(network: nn.Module, recipe: Mapping[str, Any]) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; learned coefficients are not decayed."""
+    free = no_weight_decay(network)
+    named = list(network.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if n not in free], "weight_decay": recipe["weight_decay"]},
+        {"params": [p for n, p in named if n in free], "weight_decay": 0.0},
+    ]
+    device = named[0][1].device
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=recipe["learning_rate"],
+        momentum=recipe["momentum"],
+        nesterov=recipe["nesterov"],
+        fused=device.type in ("cuda", "cpu"),
+    )
+
+
+def create_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Mapping[str, Any], total_steps: int
+) -> dict[str, Any]:
+    """The schedule in Lightning's form: "step" moves every epoch, "one_cycle" every batch."""
+    if recipe["schedule"] == "one_cycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=recipe["learning_rate"], total_steps=total_steps
+        )
+        return {"scheduler": scheduler, "interval": "step"}
+    milestones = [round(fraction * recipe["epochs"]) for fraction in recipe["milestones"]]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    return {"scheduler": scheduler, "interval": "epoch"}

@@ -1,0 +1,218 @@
+"""Networks: parity through shared weights, exact sizes, gradients everywhere."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.complexity import complexity
+from benchmark.specs import NetworkSpec
+from lightning_modules import create_network, list_networks
+from lightning_modules.networks.registry import no_weight_decay
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "networks.csv"
+
+
+def golden():
+    with GOLDEN.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def images(batch=4, size=32, seed=0):
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def share_weights(source, target):
+    """Load what both have; returns what the target alone has."""
+    missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
+    assert not unexpected
+    return missing
+
+
+def outputs_and_gradients(network, x):
+    logits = network(x)
+    logits.square().mean().backward()
+    return logits, {name: p.grad for name, p in network.named_parameters()}
+
+
+def assert_same(one, other, x=None):
+    """Bit for bit: outputs in both modes, gradients and running statistics."""
+    x = images() if x is None else x
+    for mode in (True, False):
+        logits, gradients = outputs_and_gradients(one.train(mode), x)
+        logits2, gradients2 = outputs_and_gradients(other.train(mode), x)
+        assert torch.equal(logits, logits2)
+        for name, gradient in gradients.items():
+            assert torch.equal(gradient, gradients2[name]), name
+    buffers = dict(other.named_buffers())
+    assert all(torch.equal(b, buffers[name]) for name, b in one.named_buffers())
+
+
+def test_golden_lists_every_network():
+    assert sorted({row["network"] for row in golden()}) == list_networks()
+
+
+@pytest.mark.parametrize("row", golden(), ids=lambda row: f"{row['network']}-{row['options']}")
+def test_parameters_and_multiply_adds(row):
+    options = dict(item.split("=") for item in row["options"].split(",") if item)
+    spec = NetworkSpec(row["network"], options)
+    assert complexity(spec, 10, (3, 32, 32)) == (int(row["parameters"]), int(row["multiply_adds"]))
+
+
+@pytest.mark.parametrize("coefficients", ["fixed", "learned"])
+def test_heavy_ball_with_1_0_is_resnet(coefficients):
+    resnet = create_network("cifar_resnet20")
+    hbnet = create_network("cifar_hbnet20", method="two_coefficient", a=1.0, b=0.0, coefficients=coefficients)
+    missing = share_weights(resnet, hbnet)
+    assert bool(missing) == (coefficients == "learned")
+    assert_same(resnet, hbnet)
+
+
+def test_heavy_ball_with_beta_0_is_resnet_or_plain():
+    for baseline, reading in (("cifar_resnet20", "residual"), ("cifar_plain20", "fixed_point")):
+        network = create_network(baseline)
+        hbnet = create_network("cifar_hbnet20", beta=0.0, coefficients="fixed", reading=reading)
+        share_weights(network, hbnet)
+        assert_same(network, hbnet)
+
+
+def test_heavy_ball_is_not_resnet_by_default():
+    torch.manual_seed(0)
+    resnet, hbnet = create_network("cifar_resnet20"), create_network("cifar_hbnet20")
+    share_weights(resnet, hbnet)
+    assert not torch.allclose(resnet(images()), hbnet(images()))
+
+
+@pytest.mark.parametrize("name", ["cifar_densenet40", "cifar_densenet_bc100"])
+def test_agdnet_with_ones_and_no_linear_terms_is_densenet(name):
+    bottleneck = name == "cifar_densenet_bc100"
+    options = {"depth": 22} | ({"bottleneck": True, "compression": 0.5} if bottleneck else {})
+    densenet = create_network(name, **options)
+    agdnet = create_network("cifar_agdnet40", linear_terms=False, **options)
+    missing = share_weights(densenet, agdnet)
+    assert missing
+    assert all(".table." in key for key in missing)
+    with torch.no_grad():
+        for key, parameter in agdnet.named_parameters():
+            if key in missing:
+                parameter.fill_(1)
+    assert_same(densenet, agdnet)
+
+
+@pytest.mark.parametrize("reading", ["residual", "fixed_point"])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_fixed_agdnet_equals_learned_at_its_start(reading, bottleneck, float64):
+    """The O(1) recursion of the linear terms against the explicit sum over all earlier features."""
+    options = {"depth": 40, "growth": 4, "reading": reading, "bottleneck": bottleneck}
+    learned = create_network("cifar_agdnet40", **options)
+    fixed = create_network("cifar_agdnet40", coefficients="fixed", **options)
+    fixed.load_state_dict({k: v for k, v in learned.state_dict().items() if ".table." not in k})
+    x = images(size=16).double()
+    assert torch.allclose(learned(x), fixed(x), rtol=1e-10, atol=1e-12)
+
+
+def test_agdnet_layer_by_hand():
+    """The block's formula, written out with every x_j kept."""
+    from lightning_modules.networks.dense import MultiStepDenseBlock
+    from lightning_modules.networks.methods import multi_step_table, nesterov_betas
+
+    torch.manual_seed(0)
+    table = multi_step_table(nesterov_betas(4))
+    for reading in ("residual", "fixed_point"):
+        block = MultiStepDenseBlock(6, 4, 3, False, 0.0, reading=reading, coefficients="fixed").eval()
+        x = [torch.randn(2, 6, 8, 8)]
+        for k, layer in enumerate(block.layers):
+            received = torch.relu(layer.norm1(torch.cat(x, 1)))
+            parts = received.split([6] + [3] * k, 1)
+            new = layer.conv1(torch.cat([h * part for h, part in zip(table[k], parts, strict=True)], 1))
+            if k:
+                new = new + x[k]
+                if reading == "fixed_point":
+                    new = new - sum(table[k][j] * x[j] for j in range(1, k + 1))
+            x.append(new)
+        assert torch.allclose(block(x[0]), torch.cat(x, 1), atol=1e-5)
+
+
+def test_a_stage_restarts_its_history():
+    """The first block of a stage has no momentum: a stage of one block is the baseline's, whatever beta is."""
+    resnet = create_network("cifar_resnet20", depth=8)
+    hbnet = create_network("cifar_hbnet20", depth=8, beta=0.9)
+    assert not share_weights(resnet, hbnet)
+    assert_same(resnet, hbnet)
+
+
+VARIANTS = [
+    *((name, {}) for name in list_networks() if not name.endswith(("56", "110", "bc100", "52"))),
+    ("cifar_densenet_bc100", {"depth": 22}),
+    ("cifar_resnet20", {"shortcut": "projection"}),
+    ("cifar_plain20", {"shortcut": "projection"}),
+    ("cifar_resnet20", {"pre_activation": True}),
+    ("cifar_hbnet20", {"pre_activation": True}),
+    *(
+        ("cifar_resnet20", {"method": method, "reading": reading, "coefficients": "learned"})
+        for method in ("heavy_ball", "two_coefficient", "nesterov", "nesterov_multi_step")
+        for reading in ("residual", "fixed_point")
+    ),
+    *(
+        ("cifar_hbnet20", {"method": method, "start": "zero", "shortcut": "projection", "reading": "fixed_point"})
+        for method in ("heavy_ball", "two_coefficient")
+    ),
+    ("cifar_agdnet40", {"depth": 22, "reading": "fixed_point"}),
+    ("cifar_agdnet40", {"depth": 22, "bottleneck": True, "compression": 0.5, "reading": "fixed_point"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_every_parameter_receives_a_finite_gradient(name, options):
+    torch.manual_seed(0)
+    network = create_network(name, **options)
+    logits = network(images())
+    assert logits.shape == (4, 10)
+    torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+def test_weight_decay_spares_coefficients_alone():
+    hbnet = create_network("cifar_hbnet20")
+    assert no_weight_decay(hbnet) == {f"stages.{i}.rule.beta" for i in range(3)}
+    agdnet = create_network("cifar_agdnet40", depth=10)
+    assert no_weight_decay(agdnet) == {f"blocks.{b}.table.{k}" for b in (0, 2, 4) for k in range(2)}
+    assert not no_weight_decay(create_network("cifar_resnet20", shortcut="projection"))
+    assert not no_weight_decay(create_network("cifar_hbnet20", coefficients="fixed"))
+
+
+def test_dropout_drops_only_in_training():
+    torch.manual_seed(0)
+    network = create_network("cifar_densenet40", depth=10, dropout=0.2)
+    x = images()
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cifar_hbnet57", {}, "unknown network 'cifar_hbnet57'; did you mean cifar_hbnet56"),
+        ("cifar_resnet20", {"depth": 21}, "depth 21 is not 6n \\+ 2; the nearest are 20 and 26"),
+        ("cifar_resnet20", {"depth": 3}, "depth 3 is not 6n \\+ 2; the nearest are 8 and 14"),
+        ("cifar_densenet40", {"depth": 41}, "depth 41 is not 3n \\+ 4; the nearest are 40 and 43"),
+        ("cifar_densenet40", {"reading": "residual"}, "dense does not take reading"),
+        ("cifar_resnet20", {"shortcut": "none"}, "unknown shortcut 'none'; valid: pad, projection"),
+        ("cifar_agdnet40", {"method": "heavy_ball"}, "unknown method 'heavy_ball'; valid: dense"),
+    ],
+)
+def test_bad_networks(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_network(name, **options)

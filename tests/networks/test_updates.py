@@ -1,0 +1,155 @@
+"""Each rule, as a network with T(x) = Phi(W x), against a textbook optimizer on f, in float64 to 1e-12.
+
+f(z) = 1/2 |z|^2 - sum_i Psi((U z)_i), U = W^(1/2), z = U x: grad f(z) = z - U Phi(U z) (docs/structures.md, 1).
+In the residual reading the transform is minus the gradient itself: T(x) = Phi(W x) - x.
+"""
+
+import pytest
+import torch
+
+from lightning_modules.networks.methods import multi_step_table, nesterov_betas
+from lightning_modules.networks.updates import METHODS, READINGS, create_rule
+
+STEPS, SIZE = 9, 6
+phi = torch.tanh
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """W symmetric positive definite with norm 0.9, its root U, and a start x_0."""
+    generator = torch.Generator().manual_seed(1)
+    q, _ = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64))
+    eigenvalues = torch.linspace(0.1, 0.9, SIZE, dtype=torch.float64)
+    w, u = q @ torch.diag(eigenvalues) @ q.T, q @ torch.diag(eigenvalues.sqrt()) @ q.T
+    return w, u, torch.randn(SIZE, generator=generator, dtype=torch.float64)
+
+
+def network(problem, method, reading, steps=STEPS, **options):
+    w, _, x0 = problem
+    rule = create_rule(method, steps, reading, **options)
+    layer = (lambda x: phi(w @ x)) if reading == "fixed_point" else (lambda x: phi(w @ x) - x)
+    return rule(x0, [layer] * steps)
+
+
+def gradient(u, z):
+    """By autograd, from f itself; Psi of tanh is log cosh."""
+    z = z.detach().requires_grad_()
+    f = 0.5 * z @ z - torch.log(torch.cosh(u @ z)).sum()
+    return torch.autograd.grad(f, z)[0]
+
+
+def textbook_gradient_descent(u, z):
+    for _ in range(STEPS):
+        z = z - gradient(u, z)
+    return z
+
+
+def textbook_heavy_ball(u, z, beta=0.3):
+    previous = z
+    for _ in range(STEPS):
+        z, previous = z - gradient(u, z) + beta * (z - previous), z
+    return z
+
+
+def textbook_nesterov(u, z):
+    x, previous = z, z
+    for k in range(STEPS):
+        y = x + nesterov_betas(STEPS)[k] * (x - previous)
+        x, previous = y - gradient(u, y), x
+    return x
+
+
+def textbook_multi_step(u, z):
+    """x_{k+1} = x_k - sum_j h_{k+1}^j grad f(x_j), with all gradients kept."""
+    gradients = []
+    for row in multi_step_table(nesterov_betas(STEPS)):
+        gradients.append(gradient(u, z))
+        z = z - sum(h * g for h, g in zip(row, gradients, strict=True))
+    return z
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("coefficients", ["fixed", "learned"])
+@pytest.mark.parametrize(
+    ("method", "textbook", "options"),
+    [
+        ("gradient_descent", textbook_gradient_descent, {}),
+        ("heavy_ball", textbook_heavy_ball, {"beta": 0.3}),
+        ("nesterov", textbook_nesterov, {}),
+        ("nesterov_multi_step", textbook_multi_step, {}),
+    ],
+)
+def test_rule_is_the_optimizer(problem, method, textbook, options, coefficients, reading):
+    if method != "gradient_descent":
+        options = {**options, "coefficients": coefficients}
+    _, u, x0 = problem
+    ours = u @ network(problem, method, reading, **options)
+    assert torch.allclose(ours, textbook(u, u @ x0), rtol=0, atol=1e-12)
+    assert not torch.allclose(ours, u @ x0, atol=0.1)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_multi_step_is_the_lookahead_sequence(problem, reading):
+    """x of the multi-step form after n steps is y_n of the lookahead form."""
+    n = STEPS
+    lookahead = [network(problem, "nesterov", reading, steps, coefficients="fixed") for steps in (n - 1, n)]
+    y = lookahead[1] + nesterov_betas(n)[n] * (lookahead[1] - lookahead[0])
+    multi_step = network(problem, "nesterov_multi_step", reading, coefficients="fixed")
+    assert torch.allclose(multi_step, y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", ["repeat", "zero"])
+@pytest.mark.parametrize(("reading", "a", "b"), [("fixed_point", 0.4, -0.4), ("residual", 1.4, -0.4)])
+def test_two_coefficients_contain_heavy_ball(problem, reading, a, b, start):
+    options = {"coefficients": "fixed", "start": start}
+    general = network(problem, "two_coefficient", reading, a=a, b=b, **options)
+    assert torch.allclose(general, network(problem, "heavy_ball", reading, beta=0.4, **options), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_start_of_the_history_is_what_it_says(problem, reading):
+    """One step from x_{-1} = 0 has momentum beta x_0; from x_{-1} = x_0 it has none."""
+    x0 = problem[2]
+    plain = network(problem, "gradient_descent", reading, steps=1)
+    repeat, zero = (
+        network(problem, "heavy_ball", reading, steps=1, coefficients="fixed", start=start)
+        for start in ("repeat", "zero")
+    )
+    assert torch.equal(repeat, plain)
+    assert torch.allclose(zero, plain + 0.5 * x0, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("reading", READINGS)
+def test_history_is_one_tensor(method, reading):
+    """O(1) memory: every state holds x and at most one more tensor of its size."""
+    rule = create_rule(method, 5, reading)
+    state = rule.start(torch.ones(3))
+    for k in range(5):
+        point = rule.point(state, k)
+        state = rule.step(state, point, 0.5 * point, k)
+        assert len(state) == 2
+        assert state.x.shape == (3,)
+        assert state.history is None or state.history.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "heavyball"}, "unknown method 'heavyball'; valid: gradient_descent, heavy_ball"),
+        ({"method": "nesterov", "reading": "fixed"}, "unknown reading 'fixed'; valid: residual, fixed_point"),
+        ({"method": "heavy_ball", "coefficients": "free"}, "unknown coefficients 'free'"),
+        ({"method": "heavy_ball", "start": "one"}, "unknown start 'one'; valid: repeat, zero"),
+        ({"method": "nesterov", "beta": 0.5}, "nesterov does not take beta; its options: coefficients"),
+    ],
+)
+def test_bad_options(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        create_rule(steps=3, **arguments)
