@@ -8,6 +8,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import tempfile
@@ -114,7 +115,7 @@ class RunFolder:
         before = self.result()
         if before and before["status"] in FINISHED:
             raise RuntimeError(f"{self.path} holds a finished run, which is never overwritten")
-        result = {
+        result: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "run_id": self.id,
             "status": status,
@@ -122,7 +123,9 @@ class RunFolder:
             "seed": self.seed,
             "spec": to_dict(self.cell),
             **values,
+            "metrics_sha256": _sha256_of_file(self.path / "metrics.csv"),
         }
+        result["sha256"] = _digest(result)
         write_atomically(self.path / "result.json", _json(result))
         return result
 
@@ -169,6 +172,10 @@ def _read_record(path: Path) -> Record:
     if not path.parent.name == result["run_id"] == expected:
         raise UserError(f"{path} does not match its run id (expected {expected}): it was edited or moved")
     metrics = path.parent / "metrics.csv"
+    if _digest(result) != result.get("sha256") or _sha256_of_file(metrics) != result.get("metrics_sha256"):
+        raise UserError(
+            f"{path} or metrics.csv beside it was edited: its checksum differs; restore it or remove it"
+        )
     rows = tuple(_read_metrics(metrics)) if metrics.exists() else ()
     return Record(path.parent, cell, seed, result, rows)
 
@@ -192,6 +199,16 @@ def _read_metrics(path: Path) -> list[dict[str, float]]:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not a table of metrics: {error}") from error
+
+
+def _digest(result: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its own digest."""
+    rest = {key: value for key, value in result.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256_of_file(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def _json(value: Any) -> str:

@@ -87,6 +87,7 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         "git": machine.git_state(),
     }
     folder.write_spec()
+    (folder.path / "error.txt").unlink(missing_ok=True)
     try:
         return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
     except UserError:

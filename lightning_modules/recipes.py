@@ -58,7 +58,7 @@ def create_schedule(
     """The schedule in Lightning's form: "step" moves every epoch, "one_cycle" every batch."""
     if recipe["schedule"] == "one_cycle":
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe["learning_rate"], total_steps=total_steps
+            optimizer, max_lr=recipe["learning_rate"], total_steps=total_steps, cycle_momentum=False
         )
         return {"scheduler": scheduler, "interval": "step"}
     milestones = [round(fraction * recipe["epochs"]) for fraction in recipe["milestones"]]

@@ -15,7 +15,7 @@ _HOMES = {
     "paired_difference": "statistics",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ def to_html(title: str, name: str, grids: list[Grid]) -> str:
 
 
 def _section(title: str, name: str, grid: Grid) -> str:
-    notes = "\n".join(f"<li>{escape(note)}</li>" for note in grid.notes)
+    notes = "\n".join(f"<li>{escape(note, quote=False)}</li>" for note in grid.notes)
     return f'{_table(title, name, grid).as_raw_html().strip()}\n<ul style="{NOTES}">\n{notes}\n</ul>\n'
 
 

@@ -3,6 +3,7 @@
 Written here since great_tables leaves bold text and U+2212 out of its LaTeX.
 """
 
+from collections.abc import Iterable
 from itertools import groupby
 
 from benchmark.report.grid import Cell, Column, Grid
@@ -22,7 +23,8 @@ SPECIAL = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "[": "{[}",  # after \\ a bracket would be read as a length
+        "[": "{[}",  # after \\ a bracket would be read as a length and a star as a page rule
+        "*": "{*}",
         "±": r"$\pm$",
         "−": r"$-$",
         "×": r"$\times$",
@@ -30,7 +32,7 @@ SPECIAL = str.maketrans(
         "—": "---",
     }
 )
-COMPLAINT = "?"  # for letters that pdflatex has no glyph for
+UNKNOWN = "?"  # for letters that pdflatex has no glyph for
 
 
 def to_latex(title: str, grids: list[Grid]) -> str:
@@ -40,7 +42,7 @@ def to_latex(title: str, grids: list[Grid]) -> str:
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it stands; other letters than Latin ones become question marks."""
-    latin = "".join(c if ord(c) in SPECIAL or ord(c) < 256 else COMPLAINT for c in text)
+    latin = "".join(c if ord(c) in SPECIAL or ord(c) < 256 else UNKNOWN for c in text)
     return latin.translate(SPECIAL)
 
 
@@ -49,7 +51,7 @@ def _table(title: str, grid: Grid) -> str:
     notes = "\n".join(rf"\item {escape(note)}" for note in grid.notes)
     return rf"""
 \begin{{table}}
-\centering\small
+\centering\footnotesize\setlength{{\tabcolsep}}{{4pt}}
 \caption{{{escape(title)}; {escape(grid.title)}}}
 \begin{{tabular}}{{@{{}}{alignment}@{{}}}}
 \toprule
@@ -84,7 +86,7 @@ def _spanners(columns: tuple[Column, ...]) -> str:
     return f"{_row(headers)}\n{''.join(rules)}"
 
 
-def _row(cells) -> str:
+def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 

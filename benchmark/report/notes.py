@@ -35,11 +35,12 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
 
 def _reading(lines: list[Line]) -> list[str]:
     notes = [
-        "Test error in percent, mean ± standard deviation (seeds). Result = last epoch's test error, never the best."
+        "Test error in percent, mean ± standard deviation (number of seeds).",
+        "Result = last epoch's test error, never the best.",
     ]
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
-            f"Difference: to the baseline, paired by seed, in percentage points [{CONFIDENCE * 100:g} % t interval]; "
+            f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
             "bold if the interval excludes zero."
         )
     return notes

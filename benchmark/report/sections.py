@@ -16,6 +16,7 @@ from benchmark.report.published import TITLES
 from benchmark.specs import Experiment, to_dict
 
 UNTABULATED = "smoke"
+TABULATED = ("test_error", "parameters", "multiply_adds", "seconds_per_epoch")
 DEVICE_SETTINGS = ("precision", "channels_last", "compile")
 
 
@@ -98,7 +99,9 @@ def read_sections(experiment: Experiment, results: Path) -> list[Section]:
     sections = []
     for profile, copy in sorted(copies, key=lambda key: (profiles.index(key[0]), key[1])):
         own = [r for r in records if (r.cell.profile, data_copy(r)) == (profile, copy)]
-        _refuse_mixed_meanings([r for r in own if r.status == "done"])
+        done = [r for r in own if r.status == "done"]
+        _refuse_incomplete(done)
+        _refuse_mixed_meanings(done)
         sections.append(Section(experiment, profile, copy, tuple(own)))
     return sections
 
@@ -141,6 +144,12 @@ def _meanings(record: Record) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]
     yield ("run of this seed", cell.row, cell.dataset, str(record.seed)), to_dict(cell.recipe)
 
 
+def _refuse_incomplete(records: Iterable[Record]) -> None:
+    for record in records:
+        if lacking := [name for name in TABULATED if record.result.get(name) is None]:
+            raise UserError(f"{record.path / 'result.json'} lacks {', '.join(lacking)}; remove it to run again")
+
+
 def _refuse_mixed_meanings(records: Iterable[Record]) -> None:
     seen: dict[tuple[str, ...], tuple[Record, dict[str, Any]]] = {}
     for record in records:
@@ -149,8 +158,8 @@ def _refuse_mixed_meanings(records: Iterable[Record]) -> None:
             if names := differing(expected, meaning):
                 changes = ", ".join(f"{n} {expected.get(n)!r} and {meaning.get(n)!r}" for n in names)
                 raise UserError(
-                    f"cannot put {first.path} and {record.path} in one table: their {scope[0]} differs ({changes}); "
-                    "move one of the two folders out of the results"
+                    f"cannot put {first.path} and {record.path} in one table: "
+                    f"their {scope[0]} differs ({changes}); move one of the two folders away"
                 )
 
 

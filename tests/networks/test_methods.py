@@ -1,5 +1,6 @@
 """Coefficients against their defining equations."""
 
+import itertools
 import math
 
 import pytest
@@ -15,7 +16,7 @@ from lightning_modules.networks.methods import (
 def test_thetas_solve_their_recursion():
     thetas = nesterov_thetas(30)
     assert thetas[0] == 1
-    for previous, theta in zip(thetas, thetas[1:], strict=False):
+    for previous, theta in itertools.pairwise(thetas):
         assert (1 - theta) / theta**2 == pytest.approx(1 / previous**2, rel=1e-12)
 
 

@@ -1,0 +1,156 @@
+"""Learning curves made from run records: ``results/plots/<experiment>-curves-<section>.{svg,png}``.
+
+The same records and the same matplotlib give the same bytes.
+"""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from itertools import cycle, product
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from benchmark.errors import UserError
+from benchmark.ledger import Record, write_atomically
+from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.specs import Experiment
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e2e2",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.4,
+    "svg.hashsalt": "benchmark",
+    "svg.fonttype": "path",
+}
+PANEL = (4.2, 3.0)  # inches
+LEGEND_LINE = 0.2  # inches
+LEGEND_COLUMNS = 2  # of entries under each panel
+PANELS_PER_LINE = 2
+DOTS_PER_INCH = 200
+BAND_OPACITY = 0.15
+
+
+def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
+    """Plot test error (percent) against epochs, a line a row (mean over seeds; the band is their range).
+
+    Returns:
+        The paths: an SVG and a PNG for each section of the table, with a panel for each data set.
+
+    Raises:
+        UserError: no finished run with metrics, a damaged record, or runs that must not share a plot.
+    """
+    sections = [s for s in read_sections(experiment, Path(results)) if _panels(s)]
+    if not sections:
+        raise UserError(f"no metrics of finished runs of {experiment.name!r} under {results}")
+    paths = []
+    for section in sections:
+        stem = Path(results) / "plots" / f"{experiment.name}-curves-{section.slug}"
+        with rc_context(STYLE):
+            figure = _figure(section)
+            paths += [_write_svg(figure, stem), _write_png(figure, stem)]
+    return paths
+
+
+def curve(records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs trained, [E], and the evaluation error in percent of each run after them, [runs, E].
+
+    Epochs that a run lacks are left out for all.
+    """
+    runs = [{int(row["epoch"]): row["eval_error"] for row in r.metrics} for r in records]
+    epochs = sorted(set.intersection(*(set(run) for run in runs)))
+    return np.array(epochs) + 1, np.array([[run[epoch] for epoch in epochs] for run in runs])
+
+
+def _panels(section: Section) -> list[str]:
+    return [d for d in section.datasets if any(r.metrics for r in section.of(dataset=d, status="done"))]
+
+
+def _figure(section: Section) -> Figure:
+    panels = _panels(section)
+    across = min(len(panels), PANELS_PER_LINE)
+    down = -(-len(panels) // across)
+    legend_lines = -(-len(section.rows) // (LEGEND_COLUMNS * across)) + 1
+    width, height = PANEL[0] * across, PANEL[1] * down + LEGEND_LINE * legend_lines
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flat
+    styles = dict(zip(section.rows, _line_styles(), strict=False))
+    lines = {}
+    for ax, dataset in zip(axes, panels, strict=False):
+        lines |= _draw_panel(ax, section, dataset, styles)
+    for ax in list(axes)[len(panels) :]:
+        ax.set_visible(False)
+    ordered = [row for row in section.rows if row in lines]
+    figure.legend(
+        [lines[row] for row in ordered],
+        [section.label(row) for row in ordered],
+        loc="outside lower center",
+        ncols=min(LEGEND_COLUMNS * across, len(ordered)),
+    )
+    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _line_styles() -> Iterator[tuple[str, object]]:
+    """Colours first, then the same colours dashed, then all over again."""
+    return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
+
+
+def _draw_panel(ax: Axes, section: Section, dataset: str, styles: dict) -> dict:
+    lines, smallest = {}, np.inf
+    for row, (colour, dash) in styles.items():
+        records = [r for r in section.of(row, dataset, "done") if r.metrics]
+        if not records:
+            continue
+        epochs, errors = curve(records)
+        (lines[row],) = ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash)
+        if len(records) > 1:
+            ax.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
+        smallest = min(smallest, errors.min())
+    ax.set(title=data_label(dataset), xlabel="epochs trained", ylabel="test error (%)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if smallest > 0:
+        _use_log_scale(ax)
+    return lines
+
+
+def _use_log_scale(ax: Axes) -> None:
+    """Late epochs differ by little: equal ratios of errors get equal heights."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _write_svg(figure: Figure, stem: Path) -> Path:
+    path, text = stem.with_name(f"{stem.name}.svg"), io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    write_atomically(path, text.getvalue())
+    return path
+
+
+def _write_png(figure: Figure, stem: Path) -> Path:
+    path = stem.with_name(f"{stem.name}.png")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,129 @@
+"""The datamodule that all data sets share: uint8 arrays in memory, served as ``Batches``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datamodules.batches import Batches, channel_statistics
+from datamodules.errors import DataError
+
+SPLIT_SEED = 20181114
+"""Of the validation split: one split for all runs, whatever their seed."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set in memory: images (N, H, W, C) uint8 and labels (N,) int64, training and test."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+
+
+class ArrayDataModule(pl.LightningDataModule):
+    """Base class; a data set defines ``identity``, ``prepare_data`` and ``load``.
+
+    ``val_dataloader`` serves the held-out training images if ``validation`` > 0. Otherwise it serves the test
+    images, to draw a curve from and never to select by.
+
+    Args:
+        batch_size: of training.
+        augment: pad, crop and flip training images at random.
+        validation: training images held out, the same for every seed.
+        seed: of the order and the augmentation.
+        eval_batch_size: of validation and test.
+
+    Raises:
+        DataError: (from ``setup``) the sizes do not fit the data.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        augment: bool = False,
+        validation: int = 0,
+        seed: int = 0,
+        eval_batch_size: int = 500,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.augment, self.validation, self.seed = batch_size, augment, validation, seed
+        self.eval_batch_size = eval_batch_size
+        self.arrays: Arrays | None = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """``name``, ``source`` and ``checksum`` of the data."""
+        raise TypeError(f"{type(self).__name__} must define identity")
+
+    def load(self) -> Arrays:
+        """Read the prepared data into memory."""
+        raise TypeError(f"{type(self).__name__} must define load")
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.arrays is not None:
+            return
+        arrays = self.load()
+        count = len(arrays.train_labels)
+        if not 0 <= self.validation < count:
+            raise DataError(f"cannot hold out {self.validation} of {count} training images; take 0 to {count - 1}")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+        self.held_out, self.kept = (
+            part.sort().values for part in order.split([self.validation, count - self.validation])
+        )
+        self.mean, self.std = channel_statistics(arrays.train_images)
+        self.arrays = arrays
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._loaded().class_names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        height, width, colours = self._loaded().train_images.shape[1:]
+        return colours, height, width
+
+    @property
+    def num_train(self) -> int:
+        """Images that are trained on, without the held-out ones."""
+        return len(self._loaded().train_labels) - self.validation
+
+    @property
+    def num_test(self) -> int:
+        return len(self._loaded().test_labels)
+
+    def train_dataloader(self) -> Batches:
+        arrays = self._loaded()
+        images, labels = arrays.train_images, arrays.train_labels
+        if self.validation:
+            images, labels = images[self.kept], labels[self.kept]
+        return self._batches(images, labels, self.batch_size, shuffle=True, augment=self.augment)
+
+    def val_dataloader(self) -> Batches:
+        if not self.validation:
+            return self.test_dataloader()
+        arrays = self._loaded()
+        return self._batches(arrays.train_images[self.held_out], arrays.train_labels[self.held_out])
+
+    def test_dataloader(self) -> Batches:
+        arrays = self._loaded()
+        return self._batches(arrays.test_images, arrays.test_labels)
+
+    def _batches(self, images: Tensor, labels: Tensor, batch_size: int | None = None, **options: Any) -> Batches:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        size = min(self.eval_batch_size, len(labels)) if batch_size is None else batch_size
+        return Batches(images, labels, size, self.mean, self.std, seed=self.seed, device=device, **options)
+
+    def _loaded(self) -> Arrays:
+        if self.arrays is None:
+            raise RuntimeError("call prepare_data() and setup() first")
+        return self.arrays

@@ -1,0 +1,108 @@
+"""Batches from a uint8 array in memory, with per-sample crop and flip.
+
+Shapes: N images of H x W pixels and C colours; arrays are (N, H, W, C) uint8, batches (B, C, H, W) float32 in
+channels_last memory. Everything lives on one device; no step waits for the host.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.errors import DataError
+
+PADDING = 4
+
+
+class Batches:
+    """An iterable of (images, labels), one epoch a pass.
+
+    All of an epoch's random draws come from a generator keyed by (seed, epoch), so an epoch is the same whatever
+    came before it: a resumed run sees the batches of an uninterrupted one. Lightning sets the epoch through
+    ``sampler``; other loops call ``set_epoch``.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        labels: (N,) int64.
+        batch_size: B; the last batch may be smaller.
+        mean, std: per colour, in units of the full range [0, 1].
+        shuffle: a new order each epoch.
+        augment: crop each image at random from itself padded with 4 black pixels, and flip half of them.
+        seed: of the generator.
+        device: where the arrays live and the batches are made.
+
+    Raises:
+        DataError: ``batch_size`` is not in 1, ..., N.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        mean: Tensor,
+        std: Tensor,
+        shuffle: bool = False,
+        augment: bool = False,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not 1 <= batch_size <= len(images):
+            raise DataError(f"batch size {batch_size} does not fit {len(images)} images; it must be from 1 to that")
+        self.height, self.width = images.shape[1:3]
+        self.padding = PADDING if augment else 0
+        p = self.padding
+        self.images = F.pad(images.to(device), (0, 0, p, p, p, p)).contiguous()
+        self.labels = labels.to(device)
+        self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
+        self.scale = (1 / (255 * std)).to(device)
+        self.shift = (-mean / std).to(device)
+        self.epoch = 0
+        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next pass serves."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        count, device = len(self.labels), self.labels.device
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        tops, lefts = torch.randint(0, 2 * self.padding + 1, (2, count), generator=generator)
+        flips = torch.randint(0, 2, (count,), generator=generator) * self.augment
+        order, tops, lefts, flips = (t.to(device) for t in (order, tops, lefts, flips))
+        for chunk in zip(*(t.split(self.batch_size) for t in (order, tops, lefts, flips)), strict=True):
+            index = chunk[0]
+            yield self._normalize(self._gather(*chunk)), self.labels[index]
+
+    def _gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+        """(B,) sample, offsets and flips -> (B, H, W, C) uint8, as one gather of whole pixels."""
+        if not self.augment:
+            return self.images[index]
+        columns = torch.arange(self.width, device=index.device)
+        columns = torch.where(flip[:, None].bool(), columns.flip(0), columns) + left[:, None]
+        rows = torch.arange(self.height, device=index.device) + top[:, None]
+        height, width, colours = self.images.shape[1:]
+        pixels = (index[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
+        return self.images.view(-1, colours).index_select(0, pixels.flatten()).view(*pixels.shape, colours)
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        """(B, H, W, C) uint8 -> (B, C, H, W) float32, zero mean and unit variance."""
+        return torch.addcmul(self.shift, images.float(), self.scale).permute(0, 3, 1, 2)
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Exact mean and standard deviation of each colour of (N, H, W, C) uint8, in units of [0, 1], float32."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for c in range(images.shape[-1]):
+        histogram = torch.bincount(images[..., c].flatten(), minlength=256).double()
+        share = histogram / histogram.sum()
+        mean = (share * levels).sum()
+        means.append(mean)
+        stds.append((share * (levels - mean) ** 2).sum().sqrt())
+    return torch.stack(means).float(), torch.stack(stds).float().clamp_min(1e-6)

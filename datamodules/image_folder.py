@@ -1,0 +1,204 @@
+"""Any folder or tar of images in train/ and test/ classes, decoded once into a cached uint8 array."""
+
+import hashlib
+import io
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from datamodules.array import ArrayDataModule, Arrays
+from datamodules.errors import DataError
+from datamodules.images import ImageFile, ImageFolderInfo, is_image_folder, read_images, scan_images
+
+__all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
+
+CACHE_VERSION = 1
+MAX_PIXELS = 50_000_000
+
+
+class ImageFolderDataModule(ArrayDataModule):
+    """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``) of a folder or a tar.
+
+    ``prepare_data`` decodes them once, in parallel, into one uint8 array in the cache. The cache is keyed by the
+    content, written whole or not at all, and checked when it is read; several processes share one decoding.
+
+    Args:
+        data_dir: the folder or tar.
+        image_size: resize the shorter side to this many pixels and crop the centre. None keeps images as they are;
+            they must then have one size.
+        cache_dir: by default ``$OIN_CACHE_DIR``, or ``~/.cache/optimizer-inspired-networks``.
+        workers: decoding threads, by default one a core.
+        name: of the data set, by default the folder's or tar's.
+        batch_size, augment, validation, seed, eval_batch_size: see ``ArrayDataModule``.
+
+    Raises:
+        DataError: (from ``prepare_data`` and ``identity``) the images cannot be used; see ``scan_images``.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        image_size: int | None = None,
+        cache_dir: str | Path | None = None,
+        workers: int | None = None,
+        name: str | None = None,
+        batch_size: int = 64,
+        augment: bool = True,
+        **options: int,
+    ) -> None:
+        super().__init__(batch_size, augment, **options)
+        self.data_dir, self.image_size, self.workers, self.name = Path(data_dir), image_size, workers, name
+        self.cache_dir = Path(cache_dir or os.environ.get("OIN_CACHE_DIR") or _default_cache())
+
+    @property
+    def info(self) -> ImageFolderInfo:
+        return scan_images(self.data_dir)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        info = self.info
+        return {
+            "name": self.name or info.path.name.split(".")[0],
+            "source": f"image folder {info.path.name} ({info.format})",
+            "checksum": info.checksum,
+        }
+
+    @property
+    def cache(self) -> Path:
+        """The array's file, named after the content."""
+        key = f"{CACHE_VERSION} {self.info.checksum} {self.image_size}"
+        return self.cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+
+    def prepare_data(self) -> None:
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.cache.with_suffix(".lock")):
+                if _read_cache(self.cache) is None:
+                    for leftover in self.cache_dir.glob(f"{self.cache.stem}.*.tmp"):
+                        leftover.unlink()
+                    _write_cache(self.cache, self._decode())
+        except OSError as error:
+            raise DataError(
+                f"cache directory {self.cache_dir} cannot be used: {error.strerror or error}"
+            ) from error
+
+    def load(self) -> Arrays:
+        images = _read_cache(self.cache)
+        if images is None:
+            raise DataError(
+                f"the decoded images of {self.data_dir} are not in {self.cache_dir}; call prepare_data()"
+            )
+        info = self.info
+        labels = torch.tensor([info.class_names.index(file.label) for file in info.files])
+        is_train = torch.tensor([file.split == "train" for file in info.files])
+        images = torch.from_numpy(images)
+        return Arrays(images[is_train], labels[is_train], images[~is_train], labels[~is_train], info.class_names)
+
+    def _decode(self) -> np.ndarray:
+        """(N, H, W, 3) uint8 in the order of ``info.files``."""
+        info = self.info
+        position = {file.name: i for i, file in enumerate(info.files)}
+        workers = self.workers or os.cpu_count() or 1
+
+        def decode(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, np.ndarray]:
+            return item[0], decode_image(item[1], f"{info.path.name}: {item[0].name}", self.image_size)
+
+        images: np.ndarray | None = None
+        with ThreadPoolExecutor(workers) as pool:
+            decoded = _map_in_order(pool, decode, read_images(info), ahead=64 * workers)
+            for file, image in _show_progress(decoded, len(info.files), info.path.name):
+                if images is None:
+                    images = np.empty((len(info.files), *image.shape), np.uint8)
+                if image.shape != images.shape[1:]:
+                    sizes = " and ".join(f"{s[1]} x {s[0]}" for s in (images.shape[1:], image.shape))
+                    raise DataError(f"{info.path} has images of different sizes ({sizes}); pass image_size")
+                images[position[file.name]] = image
+        assert images is not None
+        return images
+
+
+def decode_image(data: bytes, name: str, image_size: int | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 of one encoded image, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: it is damaged or has more than ``MAX_PIXELS`` pixels; ``name`` says which.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read"
+                )
+            image = ImageOps.exif_transpose(image).convert("RGB")
+            if image_size:
+                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} is not a readable image ({error})") from error
+
+
+def _map_in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
+    """``pool.map`` that holds at most ``ahead`` items in memory."""
+    pending: deque = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) >= ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _show_progress(items: Iterable, total: int, name: str) -> Iterable:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return track(items, f"decoding {name}", total, console=console, transient=True)
+    print(f"decoding {total:,} images of {name} (once)", file=sys.stderr)
+    return items
+
+
+def _write_cache(path: Path, images: np.ndarray) -> None:
+    """The array and its checksum beside it; the checksum comes first, so an array never lacks one."""
+    digest = hashlib.sha256(images).hexdigest()
+    _replace(path.with_suffix(".sha256"), lambda file: file.write(digest.encode()))
+    _replace(path, lambda file: np.save(file, images))
+
+
+def _replace(path: Path, write: Callable[[Any], Any]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _read_cache(path: Path) -> np.ndarray | None:
+    """The array, or None if it is absent, cut short or altered."""
+    try:
+        images = np.load(path, allow_pickle=False)
+        digest = path.with_suffix(".sha256").read_text()
+    except (OSError, ValueError, EOFError):
+        return None
+    return images if hashlib.sha256(images).hexdigest() == digest else None
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "optimizer-inspired-networks"

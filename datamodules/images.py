@@ -1,0 +1,170 @@
+"""Images in train/<class>/ and test/<class>/, in a folder or a tar: found, checked and read, never unpacked."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from datamodules.errors import DataError
+
+SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WebP", ".ppm": "PPM"}
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+SPLITS = {"train": "train", "test": "test", "val": "test"}
+MAX_FILE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image: its name in the folder or archive, and where it belongs."""
+
+    name: str
+    split: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ImageFolderInfo:
+    """What a folder or archive holds. ``format`` is JPEG, PNG, ... or mixed; ``files`` are sorted."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    num_train: int
+    num_test: int
+    format: str
+    checksum: str
+    files: tuple[ImageFile, ...]
+
+
+def is_archive(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+
+
+def is_image_folder(path: str | Path) -> bool:
+    """Whether ``path`` is meant as images: a tar, or a folder with train/ and test/ (or val/)."""
+    path = Path(path)
+    if not path.is_dir():
+        return path.is_file()
+    return any((root / "train").is_dir() for root in _roots(path))
+
+
+def scan_images(path: str | Path) -> ImageFolderInfo:
+    """Look through a folder or archive without decoding an image.
+
+    Raises:
+        DataError: it is missing or unreadable, an archive is cut short or has links or names that lead outside, or
+            train and test do not hold the same two or more classes, each with images.
+    """
+    path = Path(path)
+    try:
+        return _scan(path, path.stat().st_mtime_ns)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give a folder or tar with train/ and test/ classes") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@lru_cache
+def _scan(path: Path, _modified: int) -> ImageFolderInfo:
+    if path.is_dir():
+        names, checksum = _scan_folder(path)
+    elif is_archive(path):
+        names, checksum = _scan_archive(path)
+    else:
+        raise DataError(f"{path} is neither a folder nor a tar ({', '.join(ARCHIVES)})")
+    files = sorted(filter(None, map(_classify, names)), key=lambda f: (f.split, f.label, f.name))
+    classes = {split: {f.label for f in files if f.split == split} for split in ("train", "test")}
+    for split, labels in classes.items():
+        if not labels:
+            raise DataError(f"{path} has no images in {split}/<class>/; it needs train/<class>/ and test/<class>/")
+    if different := sorted(classes["train"] ^ classes["test"]):
+        shown = ", ".join(different[:3]) + (", ..." if len(different) > 3 else "")
+        raise DataError(f"{path} has classes that differ between train and test: {shown}")
+    if len(classes["train"]) < 2:
+        raise DataError(
+            f"{path} has only one class, {different or sorted(classes['train'])[0]}; it needs two or more"
+        )
+    formats = {SUFFIXES[PurePosixPath(f.name).suffix.lower()] for f in files}
+    train = sum(f.split == "train" for f in files)
+    return ImageFolderInfo(
+        path=path,
+        class_names=tuple(sorted(classes["train"])),
+        num_train=train,
+        num_test=len(files) - train,
+        format=formats.pop() if len(formats) == 1 else "mixed",
+        checksum=f"sha256:{checksum}",
+        files=tuple(files),
+    )
+
+
+def read_images(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
+    """The bytes of every image, in the order in which they lie."""
+    wanted = {file.name: file for file in info.files}
+    if info.path.is_dir():
+        for name, file in wanted.items():
+            yield file, (info.path / name).read_bytes()
+        return
+    with tarfile.open(info.path, "r|*") as archive:
+        for member in archive:
+            if member.isfile() and (file := wanted.get(member.name)):
+                yield file, archive.extractfile(member).read()
+
+
+def _roots(path: Path) -> Iterator[Path]:
+    """The folder itself, and each folder in it: archives often have one more level."""
+    yield path
+    try:
+        yield from sorted(p for p in path.iterdir() if p.is_dir())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _classify(name: str) -> ImageFile | None:
+    """``[top/]split/class/file`` as an ImageFile; None for anything else."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        return None
+    *top, split, label, _ = path.parts if len(path.parts) >= 3 else (None,) * 3
+    return ImageFile(name, SPLITS[split], label) if len(top) <= 2 and split in SPLITS else None
+
+
+def _scan_folder(path: Path) -> tuple[list[str], str]:
+    names, digest = [], hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        if file.is_symlink():
+            raise DataError(f"{file} is a symbolic link; put the image itself there")
+        name = file.relative_to(path).as_posix()
+        digest.update(f"{name}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+        names.append(name)
+    return names, digest.hexdigest()
+
+
+def _scan_archive(path: Path) -> tuple[list[str], str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    names = []
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                _check_member(path, member)
+                if member.isfile():
+                    names.append(member.name)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a whole archive ({error or 'cut short'}); fetch it again") from error
+    except Exception as error:  # zlib.error and lzma.LZMAError have no base class in common
+        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+    return names, digest
+
+
+def _check_member(path: Path, member: tarfile.TarInfo) -> None:
+    parts = PurePosixPath(member.name).parts
+    if member.name.startswith("/") or ".." in parts:
+        raise DataError(f"{path} has a name that leads outside: {member.name!r}")
+    if not (member.isfile() or member.isdir()):
+        raise DataError(f"{path} has a link or device in it: {member.name!r}; it must hold plain files only")
+    if member.size > MAX_FILE_BYTES:
+        raise DataError(f"{path} has a file of {member.size:,} bytes: {member.name!r}; images are far smaller")

@@ -1,0 +1,299 @@
+"""The command line as a user meets it: help, mistakes (one line, exit 2), and real runs on real digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*words, **environment):
+    """The real command in a process of its own, without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=240,
+    )
+
+
+def assert_mistake(done, *parts):
+    """Exit 2, one line on stderr that contains the parts."""
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_help_imports_no_torch():
+    code = "import sys; sys.argv = ['x', '--help']\nimport benchmark.__main__ as m\ntry: m.main()\nexcept SystemExit: pass"
+    code += "\nheavy = {'torch', 'pytorch_lightning', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "{plan,run,tables}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "cifra"], ["unknown experiment 'cifra'; did you mean cifar?"]),
+        (["run", "cifar", "--seeds", "0", "1.5"], ["seed '1.5' is not an integer"]),
+        (["run", "cifar", "--seeds=-1"], ["seed '-1' is not an integer"]),
+        (["run", "cifar", "--sedes", "0"], ["--sedes", "--seeds"]),
+        (["walk", "cifar"], ["walk"]),
+    ],
+    ids=lambda v: "",
+)
+def test_mistakes_found_before_torch_is_imported(words, parts):
+    assert_mistake(command(*words), *parts)
+
+
+@pytest.fixture
+def run_in_process(monkeypatch, capsys, tmp_path):
+    """The same entry point without a new process: fast enough for many mistakes."""
+    import benchmark.__main__ as cli
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(words, stop.value.code or 0, out, err)
+
+    return run
+
+
+SMOKE = ["--profile", "smoke", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--profile", "paper"], ["quickstart has no profile 'paper'; valid: short, smoke"]),
+        (["--dataset", "cifar10"], ["quickstart has no data set 'cifar10'", "digits"]),
+        (["--only", "*resnet99*"], ["no row of quickstart matches *resnet99*", "resnet14"]),
+        (["--network", "cifar_hbnett20"], ["unknown network 'cifar_hbnett20'; did you mean cifar_hbnet20"]),
+        (["--network", "cifar_resnet20:depth=21"], ["depth 21 is not 6n + 2; the nearest are 20 and 26"]),
+        (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
+        (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
+        (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
+        (["--device", "tpu"], ["unknown device 'tpu'; valid: auto, cpu, cuda"]),
+    ],
+    ids=str,
+)
+def test_mistakes(run_in_process, tmp_path, words, parts):
+    assert_mistake(run_in_process("run", "quickstart", *SMOKE, "--results-dir", tmp_path, *words), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_directory_that_is_a_file(run_in_process, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("x")
+    assert_mistake(
+        run_in_process("run", "quickstart", *SMOKE, "--results-dir", path), "cannot be written", str(path)
+    )
+
+
+def test_absent_gpu(run_in_process, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert_mistake(
+        run_in_process("run", "quickstart", "--device", "cuda", "--results-dir", tmp_path),
+        "'cuda' is not available",
+    )
+
+
+def test_tables_without_records(run_in_process, tmp_path):
+    assert_mistake(run_in_process("tables", "cifar", "--results-dir", tmp_path), "cifar")
+
+
+def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, image_tar):
+    """The paper profile on a CPU; nothing is trained."""
+    words = ["run", "cifar", "--data-dir", image_tar, "--results-dir", tmp_path, "--only", "cifar_resnet110"]
+    seeds = [str(seed) for seed in range(100_000)]
+    assert_mistake(run_in_process(*words, "--device", "cpu", "--seeds", *seeds), "days", "--yes", "PROFILE=short")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def image_tar(tmp_path_factory):
+    """Ten classes of 32 x 32 noise in CIFAR-10's layout, as PNG: 40 training and 20 test images."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("images") / "noise.tar"
+    generator = np.random.default_rng(0)
+    with tarfile.open(path, "w") as archive:
+        for split, count in (("train", 4), ("test", 2)):
+            for label in range(10):
+                for i in range(count):
+                    buffer = io.BytesIO()
+                    Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "PNG")
+                    info = tarfile.TarInfo(f"{split}/class{label}/{i:04d}.png")
+                    info.size = buffer.tell()
+                    buffer.seek(0)
+                    archive.addfile(info, buffer)
+    return path
+
+
+def test_smoke_run_of_cifar_from_a_tar(run_in_process, tmp_path, image_tar, monkeypatch):
+    """Every extra row of depth 20, end to end; the second call finds everything done."""
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
+    words = ["run", "cifar", *SMOKE, "--data-dir", image_tar, "--results-dir", tmp_path / "r", "--seeds", "0"]
+    words += ["--only", "*20*", "--dataset", "cifar10+"]
+    done = run_in_process(*words)
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(p.read_text()) for p in (tmp_path / "r/runs/cifar").glob("*/result.json")]
+    assert len(records) == 9
+    for record in records:
+        assert record["status"] == "done"
+        assert record["data"]["name"] == "CIFAR-10 (PNG copy)"
+        assert record["spec"]["recipe"]["epochs"] == record["epochs"] == 2
+        assert 0 <= record["test_error"] <= 100
+        assert record["images_per_second"] > 0
+        assert record["peak_memory_bytes"] > 1e7
+    again = run_in_process(*words)
+    assert again.returncode == 0
+    assert again.stdout.count("done already") == 9
+    planned = run_in_process("plan", *words[1:])
+    assert planned.returncode == 0
+    assert "9 runs on CIFAR-10 (PNG copy), 9 done" in planned.stdout
+
+
+def test_smoke_is_never_tabulated(run_in_process, tmp_path):
+    words = ["quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    assert run_in_process("run", *words).returncode == 0
+    assert not (tmp_path / "tables").exists()
+    assert_mistake(run_in_process("tables", "quickstart", "--results-dir", tmp_path), "quickstart")
+
+
+def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_path, image_tar):
+    words = ["run", "cifar", *SMOKE, "--data-dir", image_tar, "--results-dir", tmp_path, "--dataset", "cifar100"]
+    assert_mistake(run_in_process(*words), "noise.tar", "cifar100")
+
+
+def test_a_failed_run_does_not_stop_the_others(run_in_process, tmp_path, monkeypatch):
+    from lightning_modules.classifier import LitClassifier
+
+    step = LitClassifier.training_step
+
+    def failing(self, batch, batch_idx):
+        if "plain" in self.hparams.network:
+            raise RuntimeError("out of memory, say")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(LitClassifier, "training_step", failing)
+    words = [
+        "run",
+        "quickstart",
+        *SMOKE,
+        "--results-dir",
+        tmp_path,
+        "--seeds",
+        "0",
+        "--only",
+        "plain14",
+        "resnet14",
+    ]
+    done = run_in_process(*words)
+    assert done.returncode == 1
+    assert "not done: plain-14 on digits, seed 0: failed (RuntimeError: out of memory, say)" in done.stderr
+    statuses = {
+        p.parent.name[:5]: json.loads(p.read_text())["status"] for p in tmp_path.glob("runs/*/*/result.json")
+    }
+    assert statuses == {"plain": "failed", "resne": "done"}
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, words)])
+    again = run_in_process(*words)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_loss_that_is_not_finite_is_diverged(run_in_process, tmp_path, monkeypatch):
+    from lightning_modules.networks.residual import CIFARResidualNetwork
+
+    forward = CIFARResidualNetwork.forward
+    monkeypatch.setattr(CIFARResidualNetwork, "forward", lambda self, x: forward(self, x) * float("nan"))
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    done = run_in_process(*words)
+    assert done.returncode == 1
+    assert "diverged" in done.stderr
+    (path,) = tmp_path.glob("runs/*/*/result.json")
+    record = json.loads(path.read_text())
+    assert record["status"] == "diverged"
+    assert "test_error" not in record
+
+
+def train(tmp_path, *words):
+    return command("run", "quickstart", "--seeds", "0", "--only", "hbnet14", "--results-dir", tmp_path, *words)
+
+
+def weights_and_metrics(results):
+    """Final weights, and every metric but the clock's."""
+    from lightning_modules import LitClassifier
+
+    (path,) = results.glob("runs/quickstart/*/checkpoints/*.ckpt")
+    network = LitClassifier.load_from_checkpoint(path).network
+    (metrics,) = results.glob("runs/quickstart/*/metrics.csv")
+    rows = [line.split(",")[:6] for line in metrics.read_text().splitlines()]
+    return network.state_dict(), rows
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, stop, uninterrupted):
+    import torch
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark", "run", "quickstart", "--seeds", "0", "--only", "hbnet14"]
+        + ["--results-dir", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/checkpoints/epoch-0003.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(stop)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    if stop != signal.SIGKILL:
+        assert process.returncode == 130
+        assert error.strip() == "interrupted; the same command continues"
+        (path,) = tmp_path.glob("runs/*/*/result.json")
+        assert json.loads(path.read_text())["status"] == "interrupted"
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    weights, rows = weights_and_metrics(tmp_path)
+    expected_weights, expected_rows = uninterrupted
+    assert rows == expected_rows
+    assert all(torch.equal(value, expected_weights[name]) for name, value in weights.items())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    results = tmp_path_factory.mktemp("uninterrupted")
+    done = train(results)
+    assert done.returncode == 0, done.stderr
+    assert "HB-Net-14" in done.stdout
+    assert (results / "tables/quickstart.md").exists()
+    return weights_and_metrics(results)

@@ -1,0 +1,120 @@
+"""Records: atomic, never overwritten, refused when damaged."""
+
+import json
+import threading
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.ledger import RunFolder, read_records, write_atomically
+from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
+
+
+@pytest.fixture
+def folder(tmp_path):
+    cell = Cell("exp", "row", "data", "short", NetworkSpec("n"), DataSpec("d"), RecipeSpec())
+    return RunFolder(tmp_path, cell, 0)
+
+
+def test_record_round_trip(folder, tmp_path):
+    assert folder.status() == "to do"
+    folder.write_spec()
+    folder.write_metrics([{"epoch": 0, "eval_error": 12.5}, {"epoch": 1, "eval_error": 0.1 + 0.2}])
+    assert folder.status() == "started"
+    folder.write_result("done", {"test_error": 9.25})
+    (record,) = read_records(tmp_path, "exp")
+    assert (record.status, record.seed, record.cell) == ("done", 0, folder.cell)
+    assert record.result["test_error"] == 9.25
+    assert [row["eval_error"] for row in record.metrics] == [12.5, 0.1 + 0.2]
+    assert json.loads((folder.path / "spec.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("status", ["done", "diverged"])
+def test_a_finished_run_is_never_overwritten(folder, status):
+    folder.write_result(status, {"test_error": 1.0})
+    before = (folder.path / "result.json").read_bytes()
+    with pytest.raises(RuntimeError, match="never overwritten"):
+        folder.write_result("failed", {"reason": "later"})
+    assert (folder.path / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_an_unfinished_run_can_be_done_later(folder, status):
+    folder.write_result(status, {"reason": "r"})
+    folder.write_result("done", {"test_error": 1.0})
+    assert folder.status() == "done"
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*result\.json: No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def edit(folder, change):
+    path = folder.path / "result.json"
+    result = json.loads(path.read_text())
+    change(result)
+    path.write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r["spec"]["recipe"].update(epochs=1), "does not match its run id"),
+        (lambda r: r.update(seed=5), "does not match its run id"),
+        (lambda r: r.update(test_error=0.5), "was edited: its checksum differs"),
+        (lambda r: r.update(schema_version=99), "schema version 99"),
+        (lambda r: r.update(status="great"), "status 'great'; valid: done"),
+        (lambda r: r.pop("spec"), "not a run record"),
+        (lambda r: r.pop("status"), "not a run record"),
+    ],
+)
+def test_an_edited_record_is_refused_with_its_path(folder, tmp_path, change, message):
+    folder.write_result("done", {"test_error": 1.0})
+    edit(folder, change)
+    with pytest.raises(UserError, match=message) as error:
+        read_records(tmp_path, "exp")
+    assert str(folder.path / "result.json") in str(error.value)
+
+
+def test_edited_metrics_are_refused(folder, tmp_path):
+    folder.write_metrics([{"epoch": 0, "eval_error": 12.5}])
+    folder.write_result("done", {"test_error": 12.5})
+    path = folder.path / "metrics.csv"
+    path.write_text(path.read_text().replace("12.5", "2.5"))
+    with pytest.raises(UserError, match="was edited"):
+        read_records(tmp_path, "exp")
+
+
+def test_half_a_record_is_refused(folder, tmp_path):
+    folder.write_result("done", {"test_error": 1.0})
+    path = folder.path / "result.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(UserError, match=r"result\.json is not a run record"):
+        read_records(tmp_path, "exp")
+
+
+def test_one_writer_at_a_time(folder):
+    with folder.lock() as first:
+        assert first
+        seen = []
+
+        def other():
+            with RunFolder(folder.path.parents[2], folder.cell, 0).lock() as second:
+                seen.append(second)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert seen == [False]
+    with folder.lock() as again:
+        assert again

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.report.statistics import paired_difference, summarize
+
+
+def test_summary_by_hand():
+    summary = summarize([5.0, 6.0, 7.0])
+    assert (summary.mean, summary.std, summary.n) == (6.0, 1.0, 3)  # sqrt((1 + 0 + 1) / 2)
+
+
+def test_one_value_has_no_deviation():
+    assert summarize([5.0]).std is None
+
+
+def test_nothing_to_summarize():
+    with pytest.raises(ValueError, match="no values"):
+        summarize([])
+
+
+def test_interval_by_hand():
+    # differences -1, -2, -3: mean -2, standard error 1 / sqrt(3), t(2, 0.975) = 4.302653
+    difference = paired_difference({0: 4.0, 1: 4.0, 2: 4.0}, {0: 5.0, 1: 6.0, 2: 7.0})
+    half = 4.302653 / np.sqrt(3)
+    assert (difference.low, difference.high) == pytest.approx((-2 - half, -2 + half), abs=1e-5)
+    assert difference.n == 3
+    assert not difference.excludes_zero
+
+
+def test_interval_is_scipys():
+    a, b = {0: 5.1, 1: 5.3, 2: 4.9, 3: 5.0}, {0: 5.6, 1: 5.5, 2: 5.4, 3: 5.6}
+    difference = paired_difference(a, b)
+    test = stats.ttest_rel(list(a.values()), list(b.values()))
+    assert (difference.low, difference.high) == tuple(test.confidence_interval(0.95))
+    assert difference.p == test.pvalue
+    assert difference.excludes_zero
+
+
+def test_only_shared_seeds_are_paired():
+    difference = paired_difference({2: 5.0, 0: 4.0, 1: 100.0}, {0: 5.0, 2: 5.5, 7: 0.0})
+    assert difference.seeds == (0, 2)
+    assert difference.mean == pytest.approx(-0.75)
+
+
+def test_no_shared_seed():
+    with pytest.raises(ValueError, match="shared seed"):
+        paired_difference({0: 1.0}, {1: 1.0})
+
+
+def test_one_seed_says_so():
+    difference = paired_difference({0: 4.0}, {0: 5.0})
+    assert (difference.mean, difference.low, difference.high, difference.p) == (-1.0, None, None, None)
+    assert difference.reason == "1 seed"
+    assert not difference.excludes_zero
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_same_difference_in_every_seed_has_no_interval(shift):
+    """Rounding leaves 0.2 + x - x unequal in the last bits; that is no spread."""
+    b = {0: 5.1, 1: 7.3, 2: 6.7}
+    difference = paired_difference({seed: error + shift for seed, error in b.items()}, b)
+    assert difference.mean == pytest.approx(shift)
+    assert difference.low is None
+    assert difference.reason == "same in 3 seeds"
