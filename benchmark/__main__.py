@@ -36,8 +36,9 @@ class Selection:
     """paper (the published protocol), short (a CPU or a quick look) or smoke (seconds, never tabulated)."""
     seeds: Annotated[Words, tyro.conf.arg(metavar="S ...")] = ()
     """Integers; by default the experiment's own, 0 1 2."""
-    data_dir: Path = Path("data")
-    """Where official data sets lie or are downloaded to, or a folder or tar of images of train/ and test/."""
+    data_dir: Path | None = None
+    """A folder or tar of images in train/ and test/ classes, or the folder of the official data sets; by default
+    data/, where they are downloaded to."""
     results_dir: Path = Path("results")
     """Where records, tables and plots go."""
     only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
@@ -120,18 +121,23 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     from benchmark.progress import Progress
     from benchmark.run import InterruptedRun
 
+    data_dir = command.data_dir or Path("data")
+    if command.data_dir and not data_dir.exists():
+        raise UserError(f"data directory {data_dir} does not exist; create it to download into it, or leave it out")
     if isinstance(command, Run):
         grid.check_writable(command.results_dir)
     device = machine.choose_device(command.device)
     cells = grid.select_cells(
         experiment,
-        command.data_dir,
+        data_dir,
         device,
         profile=command.profile,
         only=command.only,
         datasets=command.dataset,
         networks=command.network,
     )
+    if isinstance(command, Run):
+        grid.prepare(cells, data_dir)
     console = Console()
     runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
     if isinstance(command, Plan):
@@ -140,7 +146,7 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     try:
         with Progress(len(runs), console) as progress:
-            problems = grid.run_all(runs, command.data_dir, device, progress)
+            problems = grid.run_all(runs, data_dir, device, progress)
     except InterruptedRun:
         raise KeyboardInterrupt from None
     profile = command.profile or experiment.default_profile

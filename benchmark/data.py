@@ -104,6 +104,8 @@ def create_datamodule(spec: DataSpec, data_dir: Path, batch_size: int, seed: int
         datamodule.setup()
     except DataError as error:
         raise UserError(str(error)) from error
+    if batch_size > datamodule.num_train:
+        raise UserError(f"batch size {batch_size} is larger than the {datamodule.num_train} training images")
     if spec.name in OFFICIAL and datamodule.image_shape != CIFAR_SHAPE:
         height, width = datamodule.image_shape[1:]
         raise UserError(f"{data_dir} has images of {width} x {height} pixels; CIFAR's are 32 x 32")

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark import run
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
-from benchmark.data import Source, find_source, identify
+from benchmark.data import Source, create_datamodule, find_source, identify
 from benchmark.errors import UserError, closest
 from benchmark.ledger import FINISHED
 from benchmark.plan import PlannedRun
@@ -70,6 +70,17 @@ def check_network(network: NetworkSpec, source: Source) -> None:
         complexity(network, source.num_classes, source.image_shape)
     except (ValueError, TypeError) as error:
         raise UserError(f"{network.name}: {error}") from error
+
+
+def prepare(cells: Sequence[tuple[Cell, Source]], data_dir: Path) -> None:
+    """Download or decode what the cells need, before anything is measured or trained.
+
+    Raises:
+        UserError: data cannot be had, or a batch is larger than it.
+    """
+    specs = {(cell.data.name, cell.recipe.batch_size): cell.data for cell, _ in cells}
+    for (_, batch_size), spec in specs.items():
+        create_datamodule(spec, data_dir, batch_size, seed=0)
 
 
 def check_writable(results: Path) -> None:

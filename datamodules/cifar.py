@@ -3,6 +3,10 @@
 import contextlib
 import hashlib
 import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import download_url
 
 from datamodules.array import ArrayDataModule, Arrays
 from datamodules.errors import DataError
@@ -84,17 +89,35 @@ class CIFAR10DataModule(ArrayDataModule):
                 raise DataError(
                     f"{archive} is cut short or altered (MD5 {actual}, not {md5}); replace or remove it"
                 )
-        elif not self.download:
+        elif self.download:
+            self._download(archive)
+        else:
             raise DataError(f"{archive} (MD5 {md5}) is not there and download is off")
+        with _silent():
+            self.dataset(self.data_dir, download=True)  # the archive is whole: this only extracts it
+
+    def _download(self, archive: Path) -> None:
+        """Into a folder of its own first, so that an interrupted download leaves no archive that looks whole."""
+        md5 = self.dataset.tgz_md5
+        for leftover in self.data_dir.glob(".download-*"):
+            shutil.rmtree(leftover)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                self.dataset(self.data_dir, download=True)
+            with _silent(), tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
+                download_url(self.dataset.url, folder, archive.name, md5)
+                os.replace(Path(folder) / archive.name, archive)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"cannot download {self.title} ({reason}): put {self.dataset.filename} (MD5 {md5}) into "
+                f"cannot download {self.title} ({reason}): put {archive.name} (MD5 {md5}) into "
                 f"{self.data_dir.resolve()}, or try `make quickstart`, which needs no download"
             ) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """torchvision prints what it does and draws a bar of its own."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 class CIFAR100DataModule(CIFAR10DataModule):

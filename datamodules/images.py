@@ -148,7 +148,7 @@ def _scan_archive(path: Path) -> tuple[list[str], str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     names = []
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path, "r|*", tarinfo=_StrictTarInfo) as archive:
             for member in archive:
                 _check_member(path, member)
                 if member.isfile():
@@ -158,6 +158,16 @@ def _scan_archive(path: Path) -> tuple[list[str], str]:
     except Exception as error:  # zlib.error and lzma.LZMAError have no base class in common
         raise DataError(f"{path} is damaged ({error}); fetch it again") from error
     return names, digest
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Python takes a tar that was cut between two members for whole; this one misses the end marker."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        if not buf:
+            raise tarfile.ReadError("no end of archive")
+        return super().frombuf(buf, encoding, errors)
 
 
 def _check_member(path: Path, member: tarfile.TarInfo) -> None:

@@ -36,10 +36,23 @@ def assert_mistake(done, *parts):
         assert part in done.stderr
 
 
+HELP_WITHOUT_HEAVY_IMPORTS = """
+import sys
+sys.argv = ["benchmark", "--help"]
+from benchmark.__main__ import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "pytorch_lightning", "pandas", "matplotlib", "numpy"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+
+
 def test_help_imports_no_torch():
-    code = "import sys; sys.argv = ['x', '--help']\nimport benchmark.__main__ as m\ntry: m.main()\nexcept SystemExit: pass"
-    code += "\nheavy = {'torch', 'pytorch_lightning', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules); assert not heavy, heavy"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_WITHOUT_HEAVY_IMPORTS], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "{plan,run,tables}" in done.stdout
 
@@ -240,8 +253,11 @@ def test_a_loss_that_is_not_finite_is_diverged(run_in_process, tmp_path, monkeyp
     assert "test_error" not in record
 
 
-def train(tmp_path, *words):
-    return command("run", "quickstart", "--seeds", "0", "--only", "hbnet14", "--results-dir", tmp_path, *words)
+TRAIN = ["run", "quickstart", "--seeds", "0", "--only", "hbnet14"]
+
+
+def train(tmp_path):
+    return command(*TRAIN, "--results-dir", tmp_path)
 
 
 def weights_and_metrics(results):
@@ -260,8 +276,7 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, stop, uninterrupted)
     import torch
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark", "run", "quickstart", "--seeds", "0", "--only", "hbnet14"]
-        + ["--results-dir", str(tmp_path)],
+        [sys.executable, "-m", "benchmark", *TRAIN, "--results-dir", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

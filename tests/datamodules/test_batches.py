@@ -1,0 +1,111 @@
+"""Batches: the right pixels, keyed by (seed, epoch) alone."""
+
+import pytest
+import torch
+from torchvision.transforms import functional as TF
+
+from datamodules import DataError
+from datamodules.batches import Batches, channel_statistics
+
+COUNT = 37
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randint(0, 256, (COUNT, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def batches(images, batch_size=10, **options):
+    mean, std = channel_statistics(images)
+    return Batches(images, torch.arange(len(images)), batch_size, mean, std, **options)
+
+
+def epoch(loader, number):
+    loader.set_epoch(number)
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_statistics_are_exact(images):
+    mean, std = channel_statistics(images)
+    pixels = images.double().div(255).flatten(0, 2)
+    assert torch.allclose(mean.double(), pixels.mean(0), atol=1e-7)
+    assert torch.allclose(std.double(), pixels.std(0, correction=0), atol=1e-7)
+
+
+def test_evaluation_serves_every_image_in_order_normalised(images):
+    loader = batches(images)
+    x, y = epoch(loader, 0)
+    assert len(loader) == 4
+    assert torch.equal(y, torch.arange(COUNT))
+    assert x.shape == (COUNT, 3, 8, 8)
+    assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
+    assert torch.allclose(x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4)
+    assert next(iter(loader))[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_crop_and_flip_are_torchvisions_on_the_same_draws(images):
+    """The generator's draws, replayed: pad 4, crop at (top, left), flip; sample by sample."""
+    loader = batches(images, shuffle=True, augment=True, seed=3)
+    x, y = epoch(loader, 2)
+    generator = torch.Generator().manual_seed(3 * 1_000_003 + 2)
+    order = torch.randperm(COUNT, generator=generator)
+    tops, lefts = torch.randint(0, 9, (2, COUNT), generator=generator)
+    flips = torch.randint(0, 2, (COUNT,), generator=generator)
+    assert torch.equal(y, order)
+    mean, std = channel_statistics(images)
+    for i, (index, top, left, flip) in enumerate(zip(order, tops, lefts, flips, strict=True)):
+        image = TF.pad(images[index].permute(2, 0, 1), [4])
+        image = TF.crop(image, int(top), int(left), 8, 8)
+        image = TF.hflip(image) if flip else image
+        expected = TF.normalize(image.float() / 255, mean.tolist(), std.tolist())
+        assert torch.allclose(x[i], expected, atol=1e-4)
+
+
+def test_draws_differ_from_sample_to_sample():
+    same = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8).expand(64, 8, 8, 3)
+    x, _ = epoch(batches(same, 64, shuffle=True, augment=True), 0)
+    assert len({tuple(image.flatten().tolist()) for image in x}) > 32
+
+
+def test_an_epoch_depends_on_seed_and_number_alone(images):
+    fresh = batches(images, shuffle=True, augment=True, seed=1)
+    used = batches(images, shuffle=True, augment=True, seed=1)
+    for number in range(3):
+        epoch(used, number)
+    torch.manual_seed(99)
+    for one, other in zip(epoch(fresh, 3), epoch(used, 3), strict=True):
+        assert torch.equal(one, other)
+    for loader, number in ((fresh, 4), (batches(images, shuffle=True, augment=True, seed=2), 3)):
+        y = epoch(loader, number)[1]
+        assert not torch.equal(y, epoch(used, 3)[1])
+        assert torch.equal(y.sort().values, torch.arange(COUNT))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, COUNT + 1])
+def test_batch_sizes_that_do_not_fit(images, batch_size):
+    with pytest.raises(DataError, match=f"batch size {batch_size} does not fit {COUNT} images"):
+        batches(images, batch_size)
+
+
+def test_lightning_sets_the_epoch(images, tmp_path):
+    import pytorch_lightning as pl
+
+    seen = []
+
+    class Module(pl.LightningModule):
+        def training_step(self, batch, batch_idx):
+            seen.append((self.current_epoch, batch[1]))
+
+        def configure_optimizers(self):
+            return None
+
+    loader = batches(images, shuffle=True, seed=5)
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(Module(), loader)
+    for number in range(3):
+        labels = torch.cat([y for e, y in seen if e == number])
+        assert torch.equal(labels, epoch(loader, number)[1])

@@ -1,0 +1,137 @@
+"""The LightningModule in a user's own Trainer."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from datamodules import DigitsDataModule
+from lightning_modules import LitClassifier
+from lightning_modules.classifier import DivergedError
+from lightning_modules.recipes import resolve_recipe
+
+SMALL = {"depth": 14, "in_channels": 1}
+
+
+def classifier(**options):
+    torch.manual_seed(0)
+    options = {"network_options": SMALL, "recipe": {"epochs": 3, "schedule": "one_cycle"}, **options}
+    return LitClassifier(options.pop("network", "cifar_hbnet20"), num_classes=10, **options)
+
+
+def trainer(path, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options}
+    return pl.Trainer(default_root_dir=path, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Three epochs on digits through Lightning alone, and the checkpoint."""
+    path = tmp_path_factory.mktemp("trained")
+    model, fit = classifier(), trainer(path, max_epochs=3)
+    fit.fit(model, datamodule=DigitsDataModule(batch_size=64))
+    (tested,) = fit.test(model, datamodule=DigitsDataModule(), verbose=False)
+    fit.save_checkpoint(path / "model.ckpt")
+    return model, fit.callback_metrics, tested, path / "model.ckpt"
+
+
+def test_it_learns(trained):
+    assert trained[2]["test_error"] < 30
+    assert trained[2]["test_top5_error"] <= trained[2]["test_error"]
+
+
+def test_errors_are_percent_and_counted_by_hand(trained):
+    model, _, tested, _ = trained
+    digits = DigitsDataModule()
+    digits.setup()
+    model.eval()
+    with torch.no_grad():
+        wrong = sum((model(x).argmax(1) != y).sum().item() for x, y in digits.test_dataloader())
+        wrong5 = sum(
+            (model(x).topk(5).indices != y[:, None]).all(1).sum().item() for x, y in digits.test_dataloader()
+        )
+    assert tested["test_error"] == pytest.approx(100 * wrong / 500, abs=1e-3)
+    assert tested["test_top5_error"] == pytest.approx(100 * wrong5 / 500, abs=1e-3)
+
+
+def test_a_checkpoint_loads_by_its_path_alone(trained):
+    model, _, _, path = trained
+    again = LitClassifier.load_from_checkpoint(path)
+    x = torch.randn(4, 1, 8, 8)
+    assert torch.equal(again.eval()(x), model.eval()(x))
+    torch.load(path, weights_only=True)  # plain values and tensors: no code in it
+
+
+def test_learned_coefficients_are_trained_without_weight_decay(trained):
+    model = trained[0]
+    decayed, free = model.trainer.optimizers[0].param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (1e-4, 0)
+    assert [id(p) for p in free["params"]] == [id(stage.rule.beta) for stage in model.network.stages]
+    assert all((stage.rule.beta != 0.5).all() for stage in model.network.stages)
+
+
+def test_one_cycle_ends_low_and_step_divides_by_ten(tmp_path):
+    rates = {}
+
+    class Rates(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def fit(schedule, epochs):
+        rates.clear()
+        model = classifier(recipe={"epochs": epochs, "schedule": schedule, "learning_rate": 0.1})
+        trainer(tmp_path, max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, callbacks=[Rates()]).fit(
+            model, datamodule=DigitsDataModule()
+        )
+        return [rates[step] for step in sorted(rates)]
+
+    one_cycle = fit("one_cycle", 5)
+    assert max(one_cycle) == pytest.approx(0.1)
+    assert one_cycle[-1] < 1e-3
+    assert fit("step", 4) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
+    model = classifier(recipe={"epochs": 1})
+    digits = DigitsDataModule()
+    digits.prepare_data()
+    digits.setup()
+    digits.mean = digits.mean * float("nan")
+    before = {name: p.clone() for name, p in model.network.named_parameters()}
+    with pytest.raises(DivergedError, match="loss is nan in epoch 0, batch 0"):
+        trainer(tmp_path).fit(model, datamodule=digits)
+    assert all(torch.equal(before[name], p) for name, p in model.network.named_parameters())
+
+
+def test_channels_last_changes_memory_not_numbers():
+    x = torch.randn(4, 1, 8, 8)
+    one, other = classifier(channels_last=True).eval(), classifier(channels_last=False).eval()
+    assert one.network.stages[0].transforms[0].conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(one(x), other(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "cifar_resnet21"}, "unknown network 'cifar_resnet21'; did you mean"),
+        ({"network_options": {"depth": 9}}, "depth 9 is not 6n"),
+        ({"recipe": {"epoch": 3}}, "unknown recipe fields epoch; valid: epochs"),
+        ({"recipe": {"schedule": "cosine"}}, "unknown schedule 'cosine'; valid: step, one_cycle"),
+    ],
+)
+def test_mistakes(options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(**options)
+
+
+def test_recipe_defaults_are_the_published_protocol():
+    recipe = resolve_recipe({})
+    assert recipe == {
+        "epochs": 300,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "milestones": (0.5, 0.75),
+    }
