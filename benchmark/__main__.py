@@ -47,6 +47,8 @@ class Selection:
     """Data sets, such as cifar10+ (with augmentation); by default all that the data holds."""
     network: Annotated[Words, tyro.conf.arg(metavar="NAME[:OPTION=VALUE,...] ...")] = ()
     """Any registered networks in place of the table's rows, e.g. cifar_hbnet20:reading=fixed_point,depth=26."""
+    validation: int = 0
+    """Training images to hold out, e.g. 5000: curves are then of these, and a choice can be made by them."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -135,11 +137,13 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         only=command.only,
         datasets=command.dataset,
         networks=command.network,
+        validation=command.validation,
     )
     if isinstance(command, Run):
         grid.prepare(cells, data_dir)
     console = Console()
-    runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
+    with console.status("measuring a few steps of each network"):
+        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
     if isinstance(command, Plan):
         plan.print_plan(runs, console)
         return 0

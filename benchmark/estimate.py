@@ -14,13 +14,14 @@ from benchmark.specs import Cell
 from lightning_modules.recipes import create_optimizer
 
 WARM_UP, MEASURED = 1, 2
+MAX_BATCH = 32
 FORWARD_SHARE = 1 / 3
 """An evaluated image costs about a third of a trained one."""
 
 
 def seconds_per_image(cell: Cell, num_classes: int, image_shape: Sequence[int], device: str) -> float:
-    """Median time of a training step on random images, divided by its batch."""
-    batch = cell.recipe.batch_size
+    """Median time of a training step on a few random images, divided by their number."""
+    batch = min(cell.recipe.batch_size, MAX_BATCH)
     model = create_model(cell, 0, num_classes, image_shape[0]).to(device)
     optimizer = create_optimizer(model.network, model.recipe)
     images = torch.rand(batch, *image_shape, device=device)

@@ -25,6 +25,7 @@ def select_cells(
     only: Sequence[str] = (),
     datasets: Sequence[str] = (),
     networks: Sequence[str] = (),
+    validation: int = 0,
 ) -> list[tuple[Cell, Source]]:
     """The resolved cells that a command asks for, each with its data.
 
@@ -49,9 +50,15 @@ def select_cells(
         raise UserError(f"{data_dir} holds images of another data set than {', '.join(missing)}")
     for cell, source in found:
         check_network(cell.network, source)
+        if not 0 <= validation < source.num_train:
+            raise UserError(f"cannot hold out {validation} of {source.num_train} training images")
     return [
         (
-            replace(cell, data=identify(cell.data, source), recipe=run.resolve_recipe(cell.recipe, device)),
+            replace(
+                cell,
+                data=replace(identify(cell.data, source), validation=validation),
+                recipe=run.resolve_recipe(cell.recipe, device),
+            ),
             source,
         )
         for cell, source in found

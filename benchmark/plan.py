@@ -21,7 +21,6 @@ class PlannedRun:
 
     folder: RunFolder
     label: str
-    source: Source
     parameters: int
     multiply_adds: int
     seconds: float
@@ -42,34 +41,60 @@ class PlannedRun:
 def make_plan(
     experiment: Experiment, cells: Iterable[tuple[Cell, Source]], seeds: Iterable[int], results: Path, device: str
 ) -> list[PlannedRun]:
-    """Every run of the cells, seed by seed, with its cost; one network at a time is measured for a few steps.
+    """Every run of the cells with its cost; each network that is still to be trained is measured for a few steps.
 
     Runs of one seed come before those of the next, so that a grid that is stopped early has whole tables.
     """
-    seeds, per_image, costs, runs = list(seeds), {}, {}, []
-    cells = list(cells)
+    cells, seeds = list(cells), list(seeds)
+    costs = Costs(device)
+    runs = []
     for seed in seeds:
         for cell, source in cells:
             folder = RunFolder(results, cell, seed)
             status = folder.status()
-            key = repr((cell.network, source.image_shape, source.num_classes, cell.recipe.batch_size))
-            if key not in costs:
-                costs[key] = complexity(cell.network, source.num_classes, source.image_shape)
-            if status not in FINISHED and key not in per_image:
-                per_image[key] = estimate.seconds_per_image(cell, source.num_classes, source.image_shape, device)
             row = experiment.row(cell.row)
+            parameters, multiply_adds = costs.complexity(cell, source)
+            per_image = 0.0 if status in FINISHED else costs.seconds_per_image(cell, source)
             runs.append(
                 PlannedRun(
                     folder=folder,
                     label=f"{row.label if row else cell.row} on {cell.dataset}, seed {seed}",
-                    source=source,
-                    parameters=costs[key][0],
-                    multiply_adds=costs[key][1],
-                    seconds=estimate.seconds_per_run(cell, source, per_image.get(key, 0.0)),
+                    parameters=parameters,
+                    multiply_adds=multiply_adds,
+                    seconds=estimate.seconds_per_run(cell, source, per_image),
                     status=status,
                 )
             )
     return runs
+
+
+class Costs:
+    """Counts and measures each network once."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.counted: dict[str, tuple[int, int]] = {}
+        self.measured: dict[str, float] = {}
+
+    def complexity(self, cell: Cell, source: Source) -> tuple[int, int]:
+        key = self._key(cell, source)
+        if key not in self.counted:
+            self.counted[key] = complexity(cell.network, source.num_classes, source.image_shape)
+        return self.counted[key]
+
+    def seconds_per_image(self, cell: Cell, source: Source) -> float:
+        key = self._key(cell, source)
+        if key not in self.measured:
+            self.measured[key] = estimate.seconds_per_image(
+                cell, source.num_classes, source.image_shape, self.device
+            )
+        return self.measured[key]
+
+    @staticmethod
+    def _key(cell: Cell, source: Source) -> str:
+        """What the costs depend on; dropout costs next to nothing."""
+        options = {name: value for name, value in cell.network.options.items() if name != "dropout"}
+        return repr((cell.network.name, options, source.image_shape, source.num_classes, cell.recipe.batch_size))
 
 
 def print_plan(runs: Sequence[PlannedRun], console: Console) -> None:

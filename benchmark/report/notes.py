@@ -14,7 +14,7 @@ PAPER = "paper"
 LOSSY = ("JPEG",)
 NAMED_VERSIONS = ("torch", "pytorch-lightning")
 COMMIT_DIGITS = 7
-CHECKSUM_DIGITS = 12
+CHECKSUM_DIGITS = len("sha256:") + 12
 
 
 def section_notes(section: Section, lines: list[Line]) -> list[str]:
@@ -64,7 +64,7 @@ def _data(section: Section) -> list[str]:
     identities = dict.fromkeys(_identity(r.result["data"]) for r in done if r.result.get("data"))
     notes = [f"Data: {'; '.join(identities)}."] if identities else []
     if section.copy.startswith(LOSSY):
-        notes.append(f"{section.copy}: pixels differ from the official release.")
+        notes.append(f"{section.copy.split(',')[0]}: pixels differ from the official release.")
     held_out = {r.cell.dataset: r.cell.data.validation for r in done if r.cell.data.validation}
     notes += [f"{data_label(d)}: {n} training images held out for validation." for d, n in sorted(held_out.items())]
     return notes

@@ -1,7 +1,7 @@
 """Records sorted into sections: what may stand in one table, since it was measured under one protocol.
 
-A section is a profile and a copy of the data ("CIFAR-10" and "CIFAR-10 (JPEG copy)" are two). Inside it every
-finished run has the recipe of the others and, on a data set, its bytes; else the table is refused.
+A section is a profile, a copy of the data ("CIFAR-10" and "CIFAR-10 (JPEG copy)" are two) and a validation split.
+Inside it every finished run has the recipe of the others and, on a data set, its bytes; else the table is refused.
 """
 
 import re
@@ -32,7 +32,8 @@ class Section:
     @property
     def title(self) -> str:
         """E.g. ``short profile, CIFAR-10 (JPEG copy)``."""
-        return f"{self.profile} profile, {self.data}"
+        held_out = self.records[0].cell.data.validation
+        return f"{self.profile} profile, {self.data}" + (f", {held_out} held out" if held_out else "")
 
     @property
     def data(self) -> str:
@@ -120,9 +121,10 @@ def data_name(record: Record) -> str:
 
 
 def data_copy(record: Record) -> str:
-    """What tells a copy from the official release: ``JPEG copy`` or, for the release itself, nothing."""
-    name = record.cell.data.name
-    return data_name(record).removeprefix(TITLES.get(name, name)).strip(" ()")
+    """What tells the data from the whole official release: ``JPEG copy``, ``5000 held out``, both or nothing."""
+    name, validation = record.cell.data.name, record.cell.data.validation
+    copy = data_name(record).removeprefix(TITLES.get(name, name)).strip(" ()")
+    return ", ".join(filter(None, [copy, f"{validation} held out" if validation else ""]))
 
 
 def recipe_fields(record: Record) -> dict[str, Any]:

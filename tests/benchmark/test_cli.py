@@ -103,6 +103,8 @@ SMOKE = ["--profile", "smoke", "--device", "cpu"]
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
         (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
         (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
+        (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),
+        (["--validation", "many"], ["many"]),
         (["--device", "tpu"], ["unknown device 'tpu'; valid: auto, cpu, cuda"]),
     ],
     ids=str,
@@ -188,6 +190,14 @@ def test_smoke_run_of_cifar_from_a_tar(run_in_process, tmp_path, image_tar, monk
     planned = run_in_process("plan", *words[1:])
     assert planned.returncode == 0
     assert "9 runs on CIFAR-10 (PNG copy), 9 done" in planned.stdout
+
+
+def test_a_validation_split_is_a_run_of_its_own(run_in_process, tmp_path):
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    assert run_in_process(*words).returncode == 0
+    assert run_in_process(*words, "--validation", "297").returncode == 0
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/*/result.json")]
+    assert sorted(r["spec"]["data"]["validation"] for r in records) == [0, 297]
 
 
 def test_smoke_is_never_tabulated(run_in_process, tmp_path):

@@ -114,6 +114,17 @@ def test_profiles_and_copies_never_mix(results, add_run):
     assert "epochs 15 (paper: 300)" in document
 
 
+def test_runs_with_a_validation_split_stand_apart(results, add_run):
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
+    add_run(error=10.0, cell=cell, data=JPEG)
+    add_run(error=20.0, cell=replace(cell, data=replace(cell.data, validation=5000)), data=JPEG)
+    document = text(results)
+    assert "## short profile, CIFAR-10 (JPEG copy), 5000 held out" in document
+    assert "C10+: 5000 training images held out for validation." in document
+    means = [line_of(part, "ResNet-20")[1] for part in document.split("\n## ")[1:]]
+    assert means == ["10.00 (1)", "20.00 (1)"]
+
+
 def test_baseline_of_another_section_is_no_baseline(results, add_run):
     add_run("cifar_resnet20", profile="short")
     add_run("cifar_hbnet20")
