@@ -17,10 +17,10 @@ from benchmark.specs import Cell, Experiment
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, what it is called on the screen, and what it costs. ``seconds`` is the whole run's estimate."""
+    """A run, its row's label, and what it costs. ``seconds`` is the whole run's estimate."""
 
     folder: RunFolder
-    label: str
+    row: str
     parameters: int
     multiply_adds: int
     seconds: float
@@ -29,6 +29,10 @@ class PlannedRun:
     @property
     def cell(self) -> Cell:
         return self.folder.cell
+
+    @property
+    def label(self) -> str:
+        return f"{self.row} on {self.cell.dataset}, seed {self.folder.seed}"
 
     @property
     def seconds_left(self) -> float:
@@ -58,7 +62,7 @@ def make_plan(
             runs.append(
                 PlannedRun(
                     folder=folder,
-                    label=f"{row.label if row else cell.row} on {cell.dataset}, seed {seed}",
+                    row=row.label if row else cell.row,
                     parameters=parameters,
                     multiply_adds=multiply_adds,
                     seconds=estimate.seconds_per_run(cell, source, per_image),
@@ -98,26 +102,29 @@ class Costs:
 
 
 def print_plan(runs: Sequence[PlannedRun], console: Console) -> None:
-    """One line a run and the sum."""
+    """A line for each row on a data set, with its seeds together, and the sum."""
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("run", "network"):
-        table.add_column(name, overflow="fold")
-    for name in ("parameters", "multiply-adds", "epochs", "estimate"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
+    table.add_column("network", overflow="fold")
+    table.add_column("data")
+    for name in ("parameters", "mult-adds", "epochs", "time left", "done"):
+        table.add_column(name, justify="right", no_wrap=True)
+    cells: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        options = ", ".join(f"{key}={value}" for key, value in run.cell.network.options.items())
+        cells.setdefault(run.cell.name, []).append(run)
+    for seeds in cells.values():
+        run = seeds[0]
+        left = sum(r.seconds_left for r in seeds)
         table.add_row(
-            run.label,
-            run.cell.network.name + (f" ({options})" if options else ""),
+            run.row,
+            run.cell.dataset,
             f"{run.parameters:,}",
             f"{run.multiply_adds / 1e6:.1f} M",
             str(run.cell.recipe.epochs),
-            estimate.format_duration(run.seconds_left) if run.status not in FINISHED else "",
-            run.status,
+            estimate.format_duration(left) if left else "",
+            f"{sum(r.status in FINISHED for r in seeds)}/{len(seeds)}",
         )
     console.print(table)
     done = sum(run.status in FINISHED for run in runs)
     left = estimate.format_duration(sum(run.seconds_left for run in runs))
     data = ", ".join(sorted({run.cell.data.source for run in runs}))
-    console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left on this machine.")
+    console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left on this machine.", soft_wrap=True)

@@ -48,7 +48,7 @@ BAND_OPACITY = 0.15
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
-    """Plot test error (percent) against epochs, a line a row (mean over seeds; the band is their range).
+    """Plot test (or validation) error in percent against epochs, a line a row (mean over seeds; the band is their range).
 
     Returns:
         The paths: an SVG and a PNG for each section of the table, with a panel for each data set.
@@ -123,7 +123,8 @@ def _draw_panel(ax: Axes, section: Section, dataset: str, styles: dict) -> dict:
         if len(records) > 1:
             ax.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
         smallest = min(smallest, errors.min())
-    ax.set(title=data_label(dataset), xlabel="epochs trained", ylabel="test error (%)")
+    images = "validation" if section.held_out else "test"
+    ax.set(title=data_label(dataset), xlabel="epochs trained", ylabel=f"{images} error (%)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if smallest > 0:
         _use_log_scale(ax)

@@ -32,8 +32,12 @@ class Section:
     @property
     def title(self) -> str:
         """E.g. ``short profile, CIFAR-10 (JPEG copy)``."""
-        held_out = self.records[0].cell.data.validation
-        return f"{self.profile} profile, {self.data}" + (f", {held_out} held out" if held_out else "")
+        return f"{self.profile} profile, {self.data}" + (f", {self.held_out} held out" if self.held_out else "")
+
+    @property
+    def held_out(self) -> int:
+        """Training images that the curves were read from instead of the test images; 0 for none."""
+        return self.records[0].cell.data.validation
 
     @property
     def data(self) -> str:
