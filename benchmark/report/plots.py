@@ -48,7 +48,7 @@ BAND_OPACITY = 0.15
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
-    """Plot test (or validation) error in percent against epochs, a line a row (mean over seeds; the band is their range).
+    """Plot test (or validation) error in percent against epochs: a line a row, its mean over seeds and their range.
 
     Returns:
         The paths: an SVG and a PNG for each section of the table, with a panel for each data set.
