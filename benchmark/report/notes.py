@@ -38,6 +38,7 @@ def _reading(lines: list[Line]) -> list[str]:
         "Test error in percent, mean ± standard deviation (number of seeds).",
         "Result = last epoch's test error, never the best.",
     ]
+    notes.append("s/epoch: the fastest epoch, training and evaluation.")
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
             f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
@@ -114,7 +115,7 @@ def _machine(done: list[Record]) -> list[str]:
     precisions, devices = _unique(done, "precision"), _unique(done, "device")
     if not done:
         return []
-    mixed = "; s/epoch mixes them" if len(devices) > 1 else ""
+    mixed = "; s/epoch is of the fastest" if len(devices) > 1 else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [
         f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.",

@@ -145,6 +145,25 @@ def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, i
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("YES", True), ("n", False), ("", False)])
+def test_a_day_of_work_is_asked_for_on_a_terminal(monkeypatch, answer, goes_on):
+    import benchmark.__main__ as cli
+    from benchmark.errors import UserError
+
+    asked = []
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
+    if goes_on:
+        cli._confirm(100_000, yes=False)
+    else:
+        with pytest.raises(UserError, match="not started; PROFILE=short"):
+            cli._confirm(100_000, yes=False)
+    assert "27.8 h" in asked[0]
+    cli._confirm(80_000, yes=False)
+    cli._confirm(1e9, yes=True)
+    assert len(asked) == 1
+
+
 @pytest.fixture(scope="module")
 def image_tar(tmp_path_factory):
     """Ten classes of 32 x 32 noise in CIFAR-10's layout, as PNG: 40 training and 20 test images."""

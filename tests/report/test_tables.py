@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -13,10 +14,12 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.experiments import quickstart
 from benchmark.experiments.cifar import EXPERIMENT
+from benchmark.ledger import RunFolder
 from benchmark.report.tables import console_text, load_results, write_tables
 
-from .conftest import JPEG, PAPER, make_cell
+from .conftest import JPEG, PAPER, curve, make_cell
 
+OWN = ("schema_version", "run_id", "status", "experiment", "seed", "spec", "sha256", "metrics_sha256")
 SUFFIXES = ["csv", "md", "tex", "html"]
 
 
@@ -71,6 +74,19 @@ def test_one_seed(results, add_run):
     add_run("cifar_resnet20", 5.0)
     add_run("cifar_hbnet20", 4.5)
     assert line_of(text(results), "HB-Net-20")[2:4] == ["4.50 (1)", "−0.50 (1 seed)"]
+
+
+def test_seconds_are_those_of_the_fastest_epoch(results, add_run):
+    path = add_run(seed=0)
+    assert line_of(text(results), "ResNet-20")[-1] == "2.00"
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "paper", "CIFAR-10")
+    folder = RunFolder(results, cell, 1)
+    rows = [{**row, "seconds": 1.5 + row["epoch"]} for row in curve(10.0)]
+    folder.write_metrics(rows)
+    folder.write_result(
+        "done", {k: v for k, v in json.loads((path / "result.json").read_text()).items() if k not in OWN}
+    )
+    assert line_of(text(results), "ResNet-20")[-1] == "1.50"
 
 
 def test_missing_seeds_are_named(results, add_run):
@@ -200,7 +216,7 @@ def test_code_and_machine_are_named(results, add_run):
     add_run(seed=1, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
     document = text(results)
     assert "Mixes commits 0123456, fedcba9 (with uncommitted changes)." in document
-    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; s/epoch mixes them." in document
+    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; s/epoch is of the fastest." in document
     assert "Versions: torch 2.9.0, pytorch-lightning 2.6.6." in document
     assert "Result = last epoch's test error, never the best." in document
 
