@@ -81,7 +81,8 @@ def newest_valid(folder: Path) -> Path | None:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            warnings.warn(f"{path} cannot be read ({error}); trying the one before", stacklevel=2)
+            reason = str(error).split(". ")[0]
+            warnings.warn(f"{path} cannot be read ({reason}); trying the one before", stacklevel=2)
         else:
             return path
     if checkpoints:

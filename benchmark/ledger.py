@@ -93,6 +93,13 @@ class RunFolder:
             return result["status"]
         return "started" if (self.path / "metrics.csv").exists() else "to do"
 
+    def reopen(self) -> None:
+        """Forget how an unfinished run ended, before it goes on; its metrics and checkpoints stay."""
+        result = self.result()
+        if result and result["status"] not in FINISHED:
+            (self.path / "result.json").unlink()
+        (self.path / "error.txt").unlink(missing_ok=True)
+
     def write_spec(self) -> None:
         write_atomically(self.path / "spec.json", _json({"cell": to_dict(self.cell), "seed": self.seed}))
 

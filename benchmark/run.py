@@ -86,8 +86,8 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         "versions": machine.versions(),
         "git": machine.git_state(),
     }
+    folder.reopen()
     folder.write_spec()
-    (folder.path / "error.txt").unlink(missing_ok=True)
     try:
         return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
     except UserError:
@@ -131,6 +131,10 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
     if checkpoint:
         trained = int(checkpoint.stem.removeprefix("epoch-")) + 1
         rows += [row for row in folder.read_metrics() if row["epoch"] < trained]
+        if [row["epoch"] for row in rows] != list(range(trained)):
+            raise RuntimeError(
+                f"metrics.csv lacks epochs that {checkpoint.name} has; remove {folder.path} to start over"
+            )
         for row in rows:
             row["epoch"] = int(row["epoch"])
     machine.reset_peak_memory(device)

@@ -211,6 +211,38 @@ def test_smoke_run_of_cifar_from_a_tar(run_in_process, tmp_path, image_tar, monk
     assert "9 runs on CIFAR-10 (PNG copy), 9 done" in planned.stdout
 
 
+def test_a_run_that_lacks_only_its_record_is_tested_again_not_trained(run_in_process, tmp_path, monkeypatch):
+    from lightning_modules.classifier import LitClassifier
+
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    assert run_in_process(*words).returncode == 0
+    (path,) = tmp_path.glob("runs/*/*/result.json")
+    before = json.loads(path.read_text())
+    path.unlink()
+    monkeypatch.setattr(LitClassifier, "training_step", lambda *_: pytest.fail("trained again"))
+    assert run_in_process(*words).returncode == 0
+    after = json.loads(path.read_text())
+    assert {**after, "peak_memory_bytes": 0, "sha256": ""} == {**before, "peak_memory_bytes": 0, "sha256": ""}
+
+
+def test_a_damaged_checkpoint_falls_back_or_fails_and_never_starts_over(run_in_process, tmp_path):
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    assert run_in_process(*words).returncode == 0
+    (path,) = tmp_path.glob("runs/*/*/result.json")
+    before = json.loads(path.read_text())["test_error"]
+    (last,) = path.parent.glob("checkpoints/*.ckpt")
+    path.unlink()
+    whole = last.read_bytes()
+    last.write_bytes(whole[:1000])
+    failed = run_in_process(*words)
+    assert failed.returncode == 1
+    assert "no checkpoint in" in failed.stderr
+    (last.parent / "epoch-0002.ckpt").write_bytes(whole[:1000])
+    last.write_bytes(whole)
+    assert run_in_process(*words).returncode == 0
+    assert json.loads(path.read_text())["test_error"] == before
+
+
 def test_a_validation_split_is_a_run_of_its_own(run_in_process, tmp_path):
     words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
     assert run_in_process(*words).returncode == 0

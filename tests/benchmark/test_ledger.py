@@ -45,6 +45,19 @@ def test_an_unfinished_run_can_be_done_later(folder, status):
     assert folder.status() == "done"
 
 
+def test_a_run_that_goes_on_forgets_how_it_had_ended(folder, tmp_path):
+    """Else its growing metrics would look edited."""
+    folder.write_metrics([{"epoch": 0, "eval_error": 12.5}])
+    folder.write_result("interrupted", {"reason": "r"})
+    folder.reopen()
+    folder.write_metrics([{"epoch": 0, "eval_error": 12.5}, {"epoch": 1, "eval_error": 11.5}])
+    assert read_records(tmp_path, "exp") == []
+    assert folder.status() == "started"
+    folder.write_result("done", {"test_error": 1.0})
+    folder.reopen()
+    assert folder.status() == "done"
+
+
 def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
     write_atomically(path, "old")
