@@ -28,12 +28,13 @@ def command(*words, **environment):
 
 
 def assert_mistake(done, *parts):
-    """Exit 2, one line on stderr that contains the parts."""
+    """Exit 2 and one line of error that contains the parts; a note on decoding may stand before it."""
     assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("error: ")
+    *before, error = done.stderr.strip().splitlines()
+    assert all(line.startswith("decoding ") for line in before), done.stderr
+    assert error.startswith("error: ")
     for part in parts:
-        assert part in done.stderr
+        assert part in error
 
 
 HELP_WITHOUT_HEAVY_IMPORTS = """
@@ -137,8 +138,9 @@ def test_tables_without_records(run_in_process, tmp_path):
     assert_mistake(run_in_process("tables", "cifar", "--results-dir", tmp_path), "cifar")
 
 
-def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, image_tar):
+def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, image_tar, monkeypatch):
     """The paper profile on a CPU; nothing is trained."""
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
     words = ["run", "cifar", "--data-dir", image_tar, "--results-dir", tmp_path, "--only", "cifar_resnet110"]
     seeds = [str(seed) for seed in range(100_000)]
     assert_mistake(run_in_process(*words, "--device", "cpu", "--seeds", *seeds), "days", "--yes", "PROFILE=short")
@@ -166,7 +168,7 @@ def test_a_day_of_work_is_asked_for_on_a_terminal(monkeypatch, answer, goes_on):
 
 @pytest.fixture(scope="module")
 def image_tar(tmp_path_factory):
-    """Ten classes of 32 x 32 noise in CIFAR-10's layout, as PNG: 40 training and 20 test images."""
+    """Ten classes of 32 x 32 noise in CIFAR-10's layout, as PNG: 70 training and 20 test images."""
     import io
 
     import numpy as np
@@ -175,7 +177,7 @@ def image_tar(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "noise.tar"
     generator = np.random.default_rng(0)
     with tarfile.open(path, "w") as archive:
-        for split, count in (("train", 4), ("test", 2)):
+        for split, count in (("train", 7), ("test", 2)):
             for label in range(10):
                 for i in range(count):
                     buffer = io.BytesIO()
@@ -256,6 +258,13 @@ def test_smoke_is_never_tabulated(run_in_process, tmp_path):
     assert run_in_process("run", *words).returncode == 0
     assert not (tmp_path / "tables").exists()
     assert_mistake(run_in_process("tables", "quickstart", "--results-dir", tmp_path), "quickstart")
+
+
+def test_a_batch_larger_than_the_data(run_in_process, tmp_path, image_tar, monkeypatch):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
+    words = ["run", "cifar", "--profile", "short", "--device", "cpu", "--data-dir", image_tar, "--only", "*plain20"]
+    done = run_in_process(*words, "--results-dir", tmp_path)
+    assert_mistake(done, "batch size 128 is larger than the 70 training images")
 
 
 def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_path, image_tar):
