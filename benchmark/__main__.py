@@ -51,6 +51,8 @@ class Selection:
     """Training images to hold out, e.g. 5000: curves are then of these, and a choice can be made by them."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    precision: str = "auto"
+    """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         datasets=command.dataset,
         networks=command.network,
         validation=command.validation,
+        precision=command.precision,
     )
     if isinstance(command, Run):
         grid.prepare(cells, data_dir)

@@ -13,7 +13,7 @@ from benchmark.errors import UserError, closest
 from benchmark.ledger import FINISHED
 from benchmark.plan import PlannedRun
 from benchmark.progress import Progress
-from benchmark.specs import Cell, Experiment, NetworkSpec
+from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from lightning_modules.networks import list_networks
 
 
@@ -26,11 +26,12 @@ def select_cells(
     datasets: Sequence[str] = (),
     networks: Sequence[str] = (),
     validation: int = 0,
+    precision: str = "auto",
 ) -> list[tuple[Cell, Source]]:
     """The resolved cells that a command asks for, each with its data.
 
     Raises:
-        UserError: an unknown profile, data set, row or network, or nothing matches.
+        UserError: an unknown profile, data set, row, network or precision, or nothing matches.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -57,12 +58,17 @@ def select_cells(
             replace(
                 cell,
                 data=replace(identify(cell.data, source), validation=validation),
-                recipe=run.resolve_recipe(cell.recipe, device),
+                recipe=run.resolve_recipe(_with_precision(cell.recipe, precision), device),
             ),
             source,
         )
         for cell, source in found
     ]
+
+
+def _with_precision(recipe: RecipeSpec, precision: str) -> RecipeSpec:
+    """The recipe in the precision asked for, unless its row fixes one."""
+    return replace(recipe, precision=precision) if recipe.precision == "auto" else recipe
 
 
 def check_network(network: NetworkSpec, source: Source) -> None:

@@ -14,17 +14,19 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from benchmark import machine
+from benchmark import machine, reference
 from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.errors import UserError
 from benchmark.ledger import RunFolder, write_atomically
 from benchmark.specs import Cell, RecipeSpec
+from datamodules.array import ArrayDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
 from lightning_modules.recipes import DEFAULTS
 
 OnEpoch = Callable[[Mapping[str, float]], None]
+Rows = list[Mapping[str, float]]
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -32,13 +34,13 @@ class InterruptedRun(Exception):  # noqa: N818
 
 
 def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
-    """The recipe with its "auto" values chosen for the device: bf16 where it is native, compilation on GPUs."""
-    precision, compile = recipe.precision, recipe.compile
-    if precision == "auto":
-        precision = "bf16-mixed" if machine.has_fast_bf16(device) else "32-true"
-    if compile == "auto":
-        compile = device == "cuda"
-    return replace(recipe, precision=precision, compile=compile)
+    """The recipe with its "auto" values chosen for the device: bf16 where it is fast, compilation on GPUs.
+
+    Raises:
+        UserError: a precision that is unknown or that the device lacks.
+    """
+    compile = device == "cuda" if recipe.compile == "auto" else recipe.compile
+    return replace(recipe, precision=machine.choose_precision(recipe.precision, device), compile=compile)
 
 
 class EpochClock(pl.Callback):
@@ -106,9 +108,36 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
 def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
     cell, recipe = folder.cell, folder.cell.recipe
     datamodule = create_datamodule(cell.data, data_dir, recipe.batch_size, folder.seed)
+    train = _train_by_reference if recipe.loop == "reference" else _train_by_lightning
+    tested, rows, memory = train(folder, datamodule, device, on_epoch)
+    parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
+    images = datamodule.num_train
+    if recipe.limit_batches:
+        images = min(images, recipe.limit_batches * recipe.batch_size)
+    return {
+        "test_error": tested["test_error"],
+        "test_top5_error": tested.get("test_top5_error"),
+        "test_loss": tested["test_loss"],
+        "best_eval_error": min(row["eval_error"] for row in rows),
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "epochs": len(rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "seconds_per_epoch": median(row["seconds"] for row in rows),
+        "images_per_second": images / median(row["train_seconds"] for row in rows),
+        "peak_memory_bytes": memory,
+        "data": datamodule.identity,
+    }
+
+
+def _train_by_lightning(
+    folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
+) -> tuple[Mapping[str, float], Rows, int | None]:
+    """What ``trainer.test`` found, the rows of metrics and the peak memory (bytes) of training."""
+    cell, recipe = folder.cell, folder.cell.recipe
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
     clock = EpochClock(folder.seed)
-    rows: list[dict[str, float]] = []
+    rows: Rows = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
         rows.append(
@@ -144,24 +173,25 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
     for path in list_checkpoints(folder.checkpoints)[:-1]:
         path.unlink()
-    parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
-    images = datamodule.num_train
-    if recipe.limit_batches:
-        images = min(images, recipe.limit_batches * recipe.batch_size)
-    return {
-        "test_error": tested["test_error"],
-        "test_top5_error": tested.get("test_top5_error"),
-        "test_loss": tested["test_loss"],
-        "best_eval_error": min(row["eval_error"] for row in rows),
-        "parameters": parameters,
-        "multiply_adds": multiply_adds,
-        "epochs": len(rows),
-        "seconds": sum(row["seconds"] for row in rows),
-        "seconds_per_epoch": median(row["seconds"] for row in rows),
-        "images_per_second": images / median(row["train_seconds"] for row in rows),
-        "peak_memory_bytes": memory,
-        "data": datamodule.identity,
-    }
+    return tested, rows, memory
+
+
+def _train_by_reference(
+    folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
+) -> tuple[Mapping[str, float], Rows, int | None]:
+    """As ``_train_by_lightning``, by the usual loop; without checkpoints, so a run that was cut off starts anew."""
+    rows: Rows = []
+
+    def record(row: Mapping[str, float]) -> None:
+        rows.append(row)
+        folder.write_metrics(rows)
+        on_epoch(row)
+
+    cell = folder.cell
+    network = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0]).network.to(device)
+    machine.reset_peak_memory(device)
+    tested = reference.train_and_test(network, datamodule, cell.recipe, record)
+    return tested, rows, machine.peak_memory(device)
 
 
 def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> LitClassifier:

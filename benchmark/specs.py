@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = 1
+ADDED_TO_RECIPE = {"loop": "lightning"}
 
 Options = Mapping[str, Any]
 
@@ -48,6 +49,7 @@ class RecipeSpec:
     ``schedule``: ``"step"`` divides the rate by 10 at ``milestones`` (fractions of the epochs);
     ``"one_cycle"`` is torch's OneCycleLR with ``learning_rate`` as its peak, stepped every batch.
     ``limit_batches`` > 0 cuts every epoch to that many batches (the smoke profile).
+    ``loop``: ``"lightning"``, or ``"reference"`` for the usual loop in plain PyTorch that ours is compared with.
     """
 
     epochs: int = 300
@@ -62,6 +64,7 @@ class RecipeSpec:
     channels_last: bool = True
     compile: str | bool = "auto"
     limit_batches: int = 0
+    loop: str = "lightning"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Row:
     """One line of a table: a network, what it is compared with, and which data sets need other options.
 
     ``options_without_augmentation`` are added to the network's options on data sets that are not augmented.
+    ``recipe`` holds fields of the recipe that differ from the profile's.
     ``extra`` rows join only when asked for by name (``--only``).
     """
 
@@ -78,6 +82,7 @@ class Row:
     baseline: str | None = None
     published: str | None = None
     options_without_augmentation: Options = field(default_factory=dict)
+    recipe: Options = field(default_factory=dict)
     extra: bool = False
 
 
@@ -141,7 +146,7 @@ class Experiment:
                     profile=profile,
                     network=NetworkSpec(row.network.name, options),
                     data=data,
-                    recipe=self.profiles[profile],
+                    recipe=dataclasses.replace(self.profiles[profile], **row.recipe),
                 )
                 asked = any(fnmatch.fnmatchcase(n, g) for n in (cell.row, cell.name) for g in only)
                 if asked or (not only and not row.extra):
@@ -173,13 +178,18 @@ def cell_from_dict(values: Mapping[str, Any]) -> Cell:
 def run_id(cell: Cell, seed: int) -> str:
     """``<row>-<data set>-s<seed>-<hash>``: the hash covers network, data, recipe and seed, not row or label.
 
-    Two spellings of the same mapping give the same id; a mere change of commit keeps it.
+    Two spellings of the same mapping give the same id; a mere change of commit keeps it. Fields that came after the
+    first records are left out at their default, so that those keep their ids.
     """
+    recipe = to_dict(cell.recipe)
+    for name, default in ADDED_TO_RECIPE.items():
+        if recipe[name] == default:
+            del recipe[name]
     decisive = {
         "schema": SCHEMA_VERSION,
         "network": to_dict(cell.network),
         "data": to_dict(cell.data),
-        "recipe": to_dict(cell.recipe),
+        "recipe": recipe,
         "profile": cell.profile,
         "seed": seed,
     }

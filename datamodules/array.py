@@ -101,12 +101,15 @@ class ArrayDataModule(pl.LightningDataModule):
     def num_test(self) -> int:
         return len(self._loaded().test_labels)
 
-    def train_dataloader(self) -> Batches:
+    def training_arrays(self) -> tuple[Tensor, Tensor]:
+        """Images (N, H, W, C) uint8 and labels (N,) that are trained on, without the held-out ones."""
         arrays = self._loaded()
-        images, labels = arrays.train_images, arrays.train_labels
-        if self.validation:
-            images, labels = images[self.kept], labels[self.kept]
-        return self._batches(images, labels, self.batch_size, shuffle=True, augment=self.augment)
+        if not self.validation:
+            return arrays.train_images, arrays.train_labels
+        return arrays.train_images[self.kept], arrays.train_labels[self.kept]
+
+    def train_dataloader(self) -> Batches:
+        return self._batches(*self.training_arrays(), self.batch_size, shuffle=True, augment=self.augment)
 
     def val_dataloader(self) -> Batches:
         if not self.validation:

@@ -65,6 +65,10 @@ FIXED = {"coefficients": "fixed"}
 DEPTH_20 = (
     _extra("cifar_plain20", "plain-20", "cifar_plain20"),
     _extra("cifar_resnet20", "ResNet-20", "cifar_resnet20"),
+    replace(
+        _extra("cifar_resnet20-reference", "ResNet-20, reference loop", "cifar_resnet20", "cifar_resnet20"),
+        recipe={"loop": "reference", "precision": "32-true", "channels_last": False, "compile": False},
+    ),
     _extra("cifar_hbnet20", "HB-Net-20", "cifar_hbnet20", "cifar_resnet20"),
     _extra("cifar_hbnet20-fixed", "HB-Net-20, fixed", "cifar_hbnet20", "cifar_resnet20", **FIXED),
     _extra(

@@ -17,7 +17,7 @@ from benchmark.specs import Experiment, to_dict
 
 UNTABULATED = "smoke"
 TABULATED = ("test_error", "parameters", "multiply_adds", "seconds_per_epoch")
-DEVICE_SETTINGS = ("precision", "channels_last", "compile")
+DEVICE_SETTINGS = ("precision", "channels_last", "compile", "loop")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ SMOKE = ["--profile", "smoke", "--device", "cpu"]
         (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),
         (["--validation", "many"], ["many"]),
         (["--device", "tpu"], ["unknown device 'tpu'; valid: auto, cpu, cuda"]),
+        (["--precision", "fp8"], ["unknown precision 'fp8'; valid: auto, 32-true, bf16-mixed"]),
     ],
     ids=str,
 )
@@ -197,7 +198,7 @@ def test_smoke_run_of_cifar_from_a_tar(run_in_process, tmp_path, image_tar, monk
     done = run_in_process(*words)
     assert done.returncode == 0, done.stderr
     records = [json.loads(p.read_text()) for p in (tmp_path / "r/runs/cifar").glob("*/result.json")]
-    assert len(records) == 9
+    assert len(records) == 10
     for record in records:
         assert record["status"] == "done"
         assert record["data"]["name"] == "CIFAR-10 (PNG copy)"
@@ -207,10 +208,25 @@ def test_smoke_run_of_cifar_from_a_tar(run_in_process, tmp_path, image_tar, monk
         assert record["peak_memory_bytes"] > 1e7
     again = run_in_process(*words)
     assert again.returncode == 0
-    assert again.stdout.count("done already") == 9
+    assert again.stdout.count("done already") == 10
     planned = run_in_process("plan", *words[1:])
     assert planned.returncode == 0
-    assert "9 runs on CIFAR-10 (PNG copy), 9 done" in planned.stdout
+    assert "10 runs on CIFAR-10 (PNG copy), 10 done" in planned.stdout
+
+
+def test_the_reference_loop_makes_a_run_of_its_own(run_in_process, tmp_path, image_tar, monkeypatch):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
+    words = ["run", "cifar", *SMOKE, "--data-dir", image_tar, "--results-dir", tmp_path / "r", "--seeds", "0"]
+    done = run_in_process(*words, "--dataset", "cifar10+", "--only", "cifar_resnet20*", "--precision", "bf16-mixed")
+    assert done.returncode == 0, done.stderr
+    results = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("r/runs/cifar/*/result.json")
+    }
+    ours, theirs = (next(r for i, r in results.items() if ("reference" in i) is has) for has in (False, True))
+    assert (ours["precision"], theirs["precision"]) == ("bf16-mixed", "32-true")
+    assert theirs["spec"]["recipe"]["loop"] == "reference"
+    assert theirs["parameters"] == ours["parameters"]
+    assert theirs["epochs"] == ours["epochs"] == 2
 
 
 def test_a_run_that_lacks_only_its_record_is_tested_again_not_trained(run_in_process, tmp_path, monkeypatch):

@@ -1,0 +1,35 @@
+"""What a machine can do decides the precision; a wish that it cannot grant is refused."""
+
+import pytest
+import torch
+
+from benchmark import machine
+from benchmark.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "cpu", "expected"),
+    [
+        (True, False, "vendor_id : AuthenticAMD", "bf16-mixed"),
+        (True, False, "vendor_id : GenuineIntel", "32-true"),
+        (True, True, "vendor_id : GenuineIntel", "bf16-mixed"),
+        (False, False, "vendor_id : AuthenticAMD", "32-true"),
+    ],
+)
+def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16, amx, cpu, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(machine, "_cpu_info", lambda: cpu)
+    assert machine.choose_precision("auto", "cpu") == expected
+
+
+def test_a_precision_asked_for_is_kept():
+    assert machine.choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
+
+
+def test_bf16_on_a_gpu_without_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
+    assert machine.choose_precision("auto", "cuda") == "32-true"
+    with pytest.raises(UserError, match="bf16-mixed is not supported by Tesla K80; take 32-true"):
+        machine.choose_precision("bf16-mixed", "cuda")
