@@ -45,10 +45,10 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         weight = self.conv1.weight if scale is None else self.conv1.weight * scale[:, None, None]
-        x = F.conv2d(F.relu(self.norm1(x)), weight, padding=self.conv1.padding)
+        x = F.conv2d(F.relu_(self.norm1(x)), weight, padding=self.conv1.padding)
         x = F.dropout(x, self.dropout, self.training)
         if self.bottleneck:
-            x = F.dropout(self.conv2(F.relu(self.norm2(x))), self.dropout, self.training)
+            x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)
         return x
 
 
@@ -145,7 +145,7 @@ class Transition(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.dropout(self.conv(F.relu(self.norm(x))), self.dropout, self.training)
+        x = F.dropout(self.conv(F.relu_(self.norm(x))), self.dropout, self.training)
         return F.avg_pool2d(x, 2)
 
 
@@ -202,7 +202,7 @@ class CIFARDenseNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> logits (B, num_classes)."""
-        x = F.relu(self.norm(self.blocks(self.stem(images))))
+        x = F.relu_(self.norm(self.blocks(self.stem(images))))
         return self.classifier(x.mean((2, 3)))
 
 

@@ -29,7 +29,7 @@ class BasicTransform(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(x))
 
 
@@ -44,8 +44,8 @@ class PreActivationTransform(nn.Module):
         self.conv2 = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(F.relu(self.bn1(x)))
-        return self.conv2(F.relu(self.bn2(x)))
+        x = self.conv1(F.relu_(self.bn1(x)))
+        return self.conv2(F.relu_(self.bn2(x)))
 
 
 class Stage(nn.Module):
@@ -69,7 +69,7 @@ class Stage(nn.Module):
             transform(in_channels if k == 0 else channels, channels, stride if k == 0 else 1) for k in range(blocks)
         )
         self.rule = create_rule(method, blocks, reading, **method_options)
-        self.activation: Transform | None = None if pre_activation else F.relu
+        self.activation: Transform | None = None if pre_activation else F.relu_
         self.shortcut: nn.Module = nn.Identity()
         if self.rule.uses_start and (stride != 1 or in_channels != channels):
             kind = PadShortcut if shortcut == "pad" else projection_shortcut
@@ -114,7 +114,7 @@ class CIFARResidualNetwork(nn.Module):
         blocks = blocks_per_stage(depth)
         self.stem = nn.Sequential(conv3x3(in_channels, widths[0]))
         if not pre_activation:
-            self.stem.extend([nn.BatchNorm2d(widths[0]), nn.ReLU()])
+            self.stem.extend([nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)])
         stages, channels = [], widths[0]
         for i, width in enumerate(widths):
             stride = 1 if i == 0 else 2
@@ -123,7 +123,7 @@ class CIFARResidualNetwork(nn.Module):
             )
             channels = width
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if pre_activation else nn.Identity()
+        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if pre_activation else nn.Identity()
         self.classifier = nn.Linear(channels, num_classes)
         initialize(self)
 

@@ -38,6 +38,13 @@ def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
     return t if reading == "fixed_point" else point + t
 
 
+def look_ahead(state: State, beta: Tensor | float) -> Tensor:
+    """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history."""
+    if state.history is None:
+        return (1 + beta) * state.x
+    return torch.lerp(state.history, state.x, 1 + beta)
+
+
 def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[float, ...]:
     """A rule's coefficients: a parameter of shape (len(values),) that starts there if "learned", else constants.
 
@@ -148,11 +155,13 @@ class HeavyBall(UpdateRule):
         self.uses_start = reading == "residual" or steps > self.first
 
     def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        x = gradient_step(point, t, self.reading)
-        if k >= self.first:
-            difference = state.x if state.history is None else state.x - state.history
-            x = x + self.beta[k - self.first] * difference
-        return State(x, state.x)
+        if k < self.first:
+            return State(gradient_step(point, t, self.reading), state.x)
+        beta = self.beta[k - self.first]
+        if self.reading == "residual":
+            return State(look_ahead(state, beta).add_(t), state.x)
+        momentum = state.x if state.history is None else state.x - state.history
+        return State(t + beta * momentum, state.x)
 
 
 class TwoCoefficient(UpdateRule):
@@ -206,7 +215,7 @@ class NesterovLookahead(UpdateRule):
         self.uses_start = reading == "residual" or steps > 1
 
     def point(self, state: State, k: int) -> Tensor:
-        return state.x if k == 0 else state.x + self.beta[k - 1] * (state.x - state.history)
+        return state.x if k == 0 else look_ahead(state, self.beta[k - 1])
 
     def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
         return State(gradient_step(point, t, self.reading), state.x)
