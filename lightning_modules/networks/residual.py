@@ -123,7 +123,9 @@ class CIFARResidualNetwork(nn.Module):
             )
             channels = width
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if pre_activation else nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if pre_activation:
+            self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(channels, num_classes)
         initialize(self)
 
