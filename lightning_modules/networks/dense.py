@@ -13,9 +13,13 @@ where h^j = h_{k+1}^j multiplies what the convolution receives from x_j (after B
 cancel), so it is folded into the convolution's weight. Linear terms leave out x_0, whose channels differ.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.layers import conv1x1, conv3x3, initialize
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
@@ -53,19 +57,77 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """DenseNet's block: every layer reads all features before it."""
+    """DenseNet's block: every layer reads all features before it.
 
-    def __init__(self, in_channels: int, layers: int, growth: int, bottleneck: bool, dropout: float) -> None:
+    Args:
+        memory_efficient: keep for the backward pass only the channels that each layer adds, and compute the rest
+            (concatenation, BN, ReLU, convolution) again.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        memory_efficient: bool = False,
+    ) -> None:
         super().__init__()
+        self.memory_efficient = memory_efficient
         self.layers = nn.ModuleList(
             DenseLayer(in_channels + k * growth, growth, bottleneck, dropout) for k in range(layers)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
-        for layer in self.layers:
-            x = torch.cat([x, layer(x)], 1)
-        return x
+        features = [x]
+        for k in range(len(self.layers)):
+            features = self.grow(features, self.read(features, k))
+        return concatenate(features)
+
+    def transform(self, x: Tensor, k: int) -> Tensor:
+        """What layer k makes of all features before it."""
+        return self.layers[k](x)
+
+    def read(self, features: list[Tensor], k: int) -> Tensor:
+        """``transform`` of the features, kept for the backward pass or to be computed again."""
+        if not self.memory_efficient or not torch.is_grad_enabled():
+            return self.transform(concatenate(features), k)
+        return checkpoint(
+            lambda *parts: self.transform(concatenate(parts), k),
+            *features,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), statistics_apart(self.layers[k])),
+        )
+
+    def grow(self, features: list[Tensor], new: Tensor) -> list[Tensor]:
+        """The features with ``new`` among them: in one tensor, or apart if only that is to be kept."""
+        features = [*features, new]
+        return features if self.memory_efficient else [concatenate(features)]
+
+
+def concatenate(features: Sequence[Tensor]) -> Tensor:
+    """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
+    return features[0] if len(features) == 1 else torch.cat(tuple(features), 1)
+
+
+@contextmanager
+def statistics_apart(module: nn.Module) -> Iterator[None]:
+    """Batch norms update copies of their running statistics, which are then dropped.
+
+    A forward pass that is computed again would otherwise count its batch twice.
+    """
+    kept = [(m, dict(m.named_buffers(recurse=False))) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    try:
+        for norm, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
 
 
 class MultiStepDenseBlock(DenseBlock):
@@ -76,7 +138,9 @@ class MultiStepDenseBlock(DenseBlock):
     the table's rows, k + 1 scalars in layer k; no recursion holds, and the sum is one 1x1 convolution.
 
     Args:
+        reading, coefficients: see ``updates``.
         linear_terms: False leaves them out (with factors of one that is DenseNet).
+        memory_efficient: see ``DenseBlock``.
     """
 
     def __init__(
@@ -89,8 +153,9 @@ class MultiStepDenseBlock(DenseBlock):
         reading: str = "residual",
         coefficients: str = "learned",
         linear_terms: bool = True,
+        memory_efficient: bool = False,
     ) -> None:
-        super().__init__(in_channels, layers, growth, bottleneck, dropout)
+        super().__init__(in_channels, layers, growth, bottleneck, dropout, memory_efficient)
         self.in_channels, self.growth = in_channels, growth
         self.reading = choice("reading", reading, READINGS)
         self.linear_terms = linear_terms
@@ -105,19 +170,24 @@ class MultiStepDenseBlock(DenseBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
-        last = momentum = None
-        for k, layer in enumerate(self.layers):
-            new = layer(x, self._scale(k))
-            if last is not None and self.linear_terms:
+        features, last, momentum = [x], None, None
+        for k in range(len(self.layers)):
+            new = self.read(features, k)
+            if k and self.linear_terms:
                 if self.reading == "residual":
                     new = new + last
-                elif self.learned:
-                    new = new + F.conv2d(x, self._linear_weight(k))
-                else:
+                elif not self.learned:
                     momentum = self.betas[k + 1] * (last if momentum is None else last + momentum)
                     new = new - momentum
-            x, last = torch.cat([x, new], 1), new
-        return x
+            features, last = self.grow(features, new), new
+        return concatenate(features)
+
+    def transform(self, x: Tensor, k: int) -> Tensor:
+        """Layer k's convolutions, and its linear terms if only the sum over all of x gives them."""
+        new = self.layers[k](x, self._scale(k))
+        if k and self.linear_terms and self.learned and self.reading == "fixed_point":
+            new = new + F.conv2d(x, self._linear_weight(k))
+        return new
 
     def _scale(self, k: int) -> Tensor:
         return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")
@@ -160,7 +230,8 @@ class CIFARDenseNetwork(nn.Module):
         bottleneck, compression: DenseNet-BC is True and 0.5, with a stem of 2k channels instead of 16.
         dropout: after each convolution but the first.
         in_channels: colours of the images.
-        method_options: of ``MultiStepDenseBlock``: ``reading``, ``coefficients``, ``linear_terms``.
+        method_options: of the block: ``memory_efficient``; ``reading``, ``coefficients`` and ``linear_terms`` of
+            ``MultiStepDenseBlock``.
 
     Raises:
         ValueError: ``depth`` does not fit, or an option is unknown.
