@@ -15,7 +15,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar tables test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar tables speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 
 tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+
+speed: $(STAMP) ## Measure training steps: ours, the usual loop, a bare loop; what a structure costs (a quiet machine)
+	$(BIN)/python -m benchmark speed --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 test: $(STAMP) lint ## Lint, check the import rules and run the fast tests
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmark plan|run|tables EXPERIMENT`` (also installed as ``oin``).
+"""The command line: ``python -m benchmark plan|run|tables EXPERIMENT`` and ``speed`` (also installed as ``oin``).
 
 Parsing imports no torch, so that help and mistakes answer at once.
 """
@@ -77,6 +77,25 @@ class Tables:
     """Where records, tables and plots are."""
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
+
+    only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
+    """Networks that match, such as '*56'; by default all six, and their ablations."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: str = "auto"
+    """auto (bf16 where it is fast), 32-true or bf16-mixed; the usual loop is always in float32."""
+    batch_size: int = 128
+    blocks: int = 10
+    """Turns that each loop takes."""
+    steps: int = 5
+    """Steps of a turn."""
+    results_dir: Path = Path("results")
+    """Where the tables and the chart go."""
+
+
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
     try:
@@ -89,13 +108,13 @@ def main() -> None:
         sys.exit(130)
 
 
-def _parse(arguments: list[str]) -> Plan | Run | Tables:
+def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed:
     """tyro's parser, with its boxed error message folded into one line."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
             return tyro.cli(
-                Plan | Run | Tables,
+                Plan | Run | Tables | Speed,
                 prog="python -m benchmark",
                 description="Network structures from optimization algorithms: run the tables, one command each.",
                 args=arguments,
@@ -109,7 +128,9 @@ def _parse(arguments: list[str]) -> Plan | Run | Tables:
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
 
 
-def _act(command: Plan | Run | Tables) -> int:
+def _act(command: Plan | Run | Tables | Speed) -> int:
+    if isinstance(command, Speed):
+        return _measure_speed(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir)
@@ -162,6 +183,31 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     for problem in problems:
         print(f"not done: {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _measure_speed(command: Speed) -> int:
+    from benchmark import grid, machine
+    from benchmark.report.speed import to_text, write_speed
+    from benchmark.speed import suite
+
+    device = machine.choose_device(command.device)
+    settings = suite.Settings(
+        device,
+        machine.choose_precision(command.precision, device),
+        command.batch_size,
+        command.blocks,
+        command.steps,
+    )
+    grid.check_writable(command.results_dir)
+    compared = [name for structures in suite.STRUCTURES.values() for name in structures]
+    names = suite.select([*suite.NETWORKS, *compared], command.only)
+    loops = suite.measure_loops([name for name in names if name in suite.NETWORKS], settings, print)
+    structures = suite.measure_structures(names, settings, print)
+    environment = suite.environment(settings)
+    paths = write_speed(command.results_dir, loops, structures, environment)
+    print("\n" + to_text(loops, structures, environment))
+    print("wrote " + ", ".join(map(str, paths)))
+    return 0
 
 
 def _confirm(seconds: float, yes: bool) -> None:

@@ -167,7 +167,7 @@ def _train_by_lightning(
         for row in rows:
             row["epoch"] = int(row["epoch"])
     machine.reset_peak_memory(device)
-    with _quiet():
+    with quiet():
         trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
         memory = machine.peak_memory(device)
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
@@ -211,7 +211,7 @@ def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> L
 def create_trainer(recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A Trainer on one device with our checkpoints and nothing printed; cluster variables do not leak in."""
     limit = recipe.limit_batches or None
-    with _quiet():
+    with quiet():
         return pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=1,
@@ -231,7 +231,7 @@ def create_trainer(recipe: RecipeSpec, device: str, root: Path, callbacks: list[
         )
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801
+class quiet(warnings.catch_warnings):  # noqa: N801
     """Keeps Lightning's advice off the screen; it is about data loaders and devices that we do not use."""
 
     def __enter__(self) -> None:

@@ -3,8 +3,6 @@
 The same records and the same matplotlib give the same bytes.
 """
 
-import io
-import os
 from collections.abc import Iterable, Iterator
 from itertools import cycle, product
 from pathlib import Path
@@ -16,34 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.errors import UserError
-from benchmark.ledger import Record, write_atomically
+from benchmark.ledger import Record
+from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e2e2e2",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 2.4,
-    "svg.hashsalt": "benchmark",
-    "svg.fonttype": "path",
-}
 PANEL = (4.2, 3.0)  # inches
 LEGEND_LINE = 0.2  # inches
 LEGEND_COLUMNS = 2  # of entries under each panel
 PANELS_PER_LINE = 2
-DOTS_PER_INCH = 200
 BAND_OPACITY = 0.15
 
 
@@ -64,7 +44,7 @@ def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
         stem = Path(results) / "plots" / f"{experiment.name}-curves-{section.slug}"
         with rc_context(STYLE):
             figure = _figure(section)
-            paths += [_write_svg(figure, stem), _write_png(figure, stem)]
+            paths += write_figure(figure, stem)
     return paths
 
 
@@ -137,21 +117,3 @@ def _use_log_scale(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _write_svg(figure: Figure, stem: Path) -> Path:
-    path, text = stem.with_name(f"{stem.name}.svg"), io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    write_atomically(path, text.getvalue())
-    return path
-
-
-def _write_png(figure: Figure, stem: Path) -> Path:
-    path = stem.with_name(f"{stem.name}.png")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return path

@@ -1,0 +1,57 @@
+"""One style for all figures, and writing them: the same figure and the same matplotlib give the same bytes."""
+
+import io
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmark.errors import UserError
+from benchmark.ledger import write_atomically
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e2e2e2",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.4,
+    "svg.hashsalt": "benchmark",
+    "svg.fonttype": "path",
+}
+DOTS_PER_INCH = 200
+
+
+def write_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``<stem>.svg`` and ``<stem>.png`` and return their paths.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    return [_write_svg(figure, stem), _write_png(figure, stem)]
+
+
+def _write_svg(figure: Figure, stem: Path) -> Path:
+    path, text = stem.with_name(f"{stem.name}.svg"), io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    write_atomically(path, text.getvalue())
+    return path
+
+
+def _write_png(figure: Figure, stem: Path) -> Path:
+    path = stem.with_name(f"{stem.name}.png")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,136 @@
+"""The speed tables and their bar chart, from rows that were measured."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from benchmark.ledger import write_atomically
+from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
+from benchmark.report.grid import three_digits
+
+Row = Mapping[str, Any]
+
+LOOPS = {"reference": "usual loop", "ours": "ours", "bare": "bare loop"}
+PHASES = ("data", "forward", "backward", "optimizer")
+MEGABYTE = 1e6
+
+
+def write_speed(results: Path, loops: Sequence[Row], structures: Sequence[Row], environment: Row) -> list[Path]:
+    """Write ``tables/speed-<device>.{csv,md}``, ``tables/speed-<device>-structures.csv`` and the chart."""
+    stem = f"speed-{_slug(environment['device'])}"
+    tables = Path(results) / "tables"
+    paths = []
+    for name, rows in ((f"{stem}.csv", loops), (f"{stem}-structures.csv", structures)):
+        if rows:
+            text = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+            paths.append(tables / name)
+            write_atomically(paths[-1], text)
+    paths.append(tables / f"{stem}.md")
+    write_atomically(paths[-1], to_text(loops, structures, environment))
+    if loops:
+        with rc_context(STYLE):
+            paths += write_figure(draw_loops(loops, environment), Path(results) / "plots" / stem)
+    return paths
+
+
+def to_text(loops: Sequence[Row], structures: Sequence[Row], environment: Row) -> str:
+    """Both tables and what they were measured on, as Markdown."""
+    parts = ["# Speed of a training step"]
+    if loops:
+        parts += ["## Our path, the usual loop and a bare loop", _table([_loop_line(row) for row in loops])]
+    if structures:
+        parts += ["## What a structure costs", _table([_structure_line(row) for row in structures])]
+    notes = "\n".join(f"- {note}" for note in _notes(loops, environment))
+    return "\n\n".join([*parts, notes]) + "\n"
+
+
+def draw_loops(loops: Sequence[Row], environment: Row) -> Figure:
+    """Images per second of each loop, a group of bars for each network, with the ratio over ours."""
+    height = 0.27
+    figure = Figure(figsize=(6.4, 1.2 + 0.55 * len(loops)), layout="constrained")
+    ax = figure.add_subplot()
+    at = np.arange(len(loops))
+    for i, (loop, label) in enumerate(LOOPS.items()):
+        speeds = [environment["batch_size"] / row[f"{loop} ms"] * 1000 for row in loops]
+        bars = ax.barh(at + (i - 1) * height, speeds, height, label=label, color=OKABE_ITO[i])
+        if loop == "ours":
+            ax.bar_label(bars, [f" {row['ours vs reference']:.2f}×" for row in loops], fontsize=8)
+    ax.set_yticks(at, [row["network"] for row in loops])
+    ax.invert_yaxis()
+    ax.set(xlabel="images per second", title=environment["device"])
+    ax.margins(x=0.1)
+    figure.legend(loc="outside lower center", ncols=len(LOOPS))
+    return figure
+
+
+def _loop_line(row: Row) -> dict[str, str]:
+    total = sum(row[f"{phase} ms"] for phase in PHASES)
+    line = {
+        "network": row["network"],
+        "precision": row["precision"] + (", compiled" if row["compile"] else ""),
+        "usual loop, ms": three_digits(row["reference ms"]),
+        "bare, ms": three_digits(row["bare ms"]),
+        "ours, ms": three_digits(row["ours ms"]),
+        "ours, images/s": f"{row['images/s']:,.0f}",
+        "× usual": f"{row['ours vs reference']:.2f}",
+        "of bare": f"{row['ours vs bare']:.2f}",
+        "data, ms": three_digits(row["data ms"]),
+        "data / forward / backward / optimizer, %": " / ".join(
+            f"{100 * row[f'{phase} ms'] / total:.0f}" for phase in PHASES
+        ),
+        "peak MB, usual": f"{row['reference peak bytes'] / MEGABYTE:,.0f}",
+        "peak MB, ours": f"{row['ours peak bytes'] / MEGABYTE:,.0f}",
+        "TFLOP/s": three_digits(row["TFLOP/s"]),
+    }
+    if row["utilisation"] is not None:
+        line["utilisation, %"] = f"{100 * row['utilisation']:.1f}"
+    return line
+
+
+def _structure_line(row: Row) -> dict[str, str]:
+    return {
+        "network": row["network"],
+        "baseline": row["baseline"],
+        "precision": row["precision"] + (", compiled" if row["compile"] else ""),
+        "ms": three_digits(row["ms"]),
+        "baseline, ms": three_digits(row["baseline ms"]),
+        "time ratio": f"{row['time ratio']:.3f}",
+        "MB": f"{row['memory bytes'] / MEGABYTE:,.0f}",
+        "memory ratio": f"{row['memory ratio']:.3f}",
+    }
+
+
+def _notes(loops: Sequence[Row], environment: Row) -> list[str]:
+    git, versions = environment["git"], environment["versions"]
+    commit = (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else "")
+    count = environment["blocks"] * environment["steps"]
+    notes = [
+        f"{environment['device']}; batch {environment['batch_size']}; torch {versions['torch']}, "
+        f"pytorch-lightning {versions['pytorch-lightning']}; commit {commit}.",
+        f"Medians of {count} steps; the loops take turns in blocks of {environment['steps']} steps in one process.",
+    ]
+    if loops:
+        notes += [
+            "Usual loop: torchvision's PIL transforms, a DataLoader with 2 workers, float32, NCHW, plain SGD. "
+            "Bare loop: our settings on tensors that lie ready. Ours: Trainer, datamodule, metrics, callbacks.",
+            "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
+            "TFLOP/s: 6 times the multiply-adds of a forward pass.",
+        ]
+    return [*notes, "What a structure costs: bare loops; memory beyond that of the process before the network."]
+
+
+def _table(lines: Sequence[Mapping[str, str]]) -> str:
+    align = ["left" if i < 2 else "right" for i in range(len(lines[0]))]
+    return tabulate(lines, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _slug(device: str) -> str:
+    """``GPU: NVIDIA H200`` as ``gpu-nvidia-h200``."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")

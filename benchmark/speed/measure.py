@@ -1,0 +1,189 @@
+"""Time and memory of training steps, measured so that a noisy machine does not decide.
+
+Loops take turns in blocks of a few steps in one process, so that a slow minute slows all of them; medians over all
+blocks are compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from benchmark import machine
+from benchmark.checkpoints import EpochRecorder
+from benchmark.run import EpochClock, create_model, create_trainer, quiet
+from benchmark.speed.loops import NUM_CLASSES, NoiseDataModule, Step, Task, bare_loop, reference_loop
+
+WARM_UP_STEPS = 3
+PHASE_STEPS = 8
+REFILL_SECONDS = 0.2
+"""Enough for the reference's workers to fill their queue again, before another loop is measured."""
+
+PHASES = ("data", "forward", "backward", "optimizer")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of each step. On a GPU, where steps overlap, a block is timed as a whole and shared out."""
+
+    device: str
+    seconds: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        synchronize(self.device)
+        self.last, self.steps = time.perf_counter(), 0
+
+    def lap(self) -> None:
+        self.steps += 1
+        if self.device == "cpu":
+            now = time.perf_counter()
+            self.seconds.append(now - self.last)
+            self.last = now
+
+    def stop(self) -> None:
+        if self.device != "cpu":
+            synchronize(self.device)
+            self.seconds += [(time.perf_counter() - self.last) / self.steps] * self.steps
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a step of each loop, and the seconds of a step of our path by phase."""
+
+    seconds: Mapping[str, float]
+    phases: Mapping[str, float]
+
+
+class _Measured(Exception):  # noqa: N818
+    """Enough steps: ends the Trainer's loop."""
+
+
+class Turns(pl.Callback):
+    """Lets other loops take turns with the Trainer that it is a callback of, then splits our steps by phase."""
+
+    def __init__(self, others: Mapping[str, Step], device: str, blocks: int, steps: int) -> None:
+        self.others, self.device, self.blocks, self.steps = others, device, blocks, steps
+        self.watches = {name: Stopwatch(device) for name in ("ours", *others)}
+        self.phases: dict[str, list[float]] = {name: [] for name in PHASES}
+        self.warm = self.block = self.phase_steps = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._end_phase("data")
+
+    def on_before_backward(self, *_: Any) -> None:
+        self._end_phase("forward")
+
+    def on_after_backward(self, *_: Any) -> None:
+        self._end_phase("backward")
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        ours = self.watches["ours"]
+        if self.warm < WARM_UP_STEPS:
+            self.warm += 1
+            if self.warm == WARM_UP_STEPS:
+                ours.start()
+        elif self.block < self.blocks:
+            ours.lap()
+            if ours.steps == self.steps:
+                ours.stop()
+                self._let_others_run()
+                self.block += 1
+                ours.start()
+        else:
+            self._end_phase("optimizer")
+            self.phase_steps += 1
+            if self.phase_steps == PHASE_STEPS:
+                raise _Measured
+        if self.block == self.blocks:
+            synchronize(self.device)
+            self.marked = time.perf_counter()
+
+    def _let_others_run(self) -> None:
+        for name, step in self.others.items():
+            run_block(step, self.watches[name], self.steps)
+            time.sleep(REFILL_SECONDS if name == "reference" else 0)
+
+    def _end_phase(self, name: str) -> None:
+        if self.block == self.blocks:
+            synchronize(self.device)
+            now = time.perf_counter()
+            self.phases[name].append(now - self.marked)
+            self.marked = now
+
+
+def time_loops(task: Task, blocks: int, steps: int) -> Timing:
+    """The reference, the bare loop and our full path, ``blocks`` times ``steps`` steps of each."""
+    others = {"reference": reference_loop(task), "bare": bare_loop(task)}
+    for step in others.values():
+        for _ in range(WARM_UP_STEPS):
+            step()
+    turns = Turns(others, task.device, blocks, steps)
+    train_through_lightning(task, turns)
+    return Timing(
+        {name: median(watch.seconds) for name, watch in turns.watches.items()},
+        {name: median(seconds) for name, seconds in turns.phases.items()},
+    )
+
+
+def time_bare_loops(tasks: Mapping[str, Task], blocks: int, steps: int) -> dict[str, float]:
+    """Median seconds of a step of several networks' bare loops, which take turns."""
+    loops = {name: bare_loop(task) for name, task in tasks.items()}
+    watches = {name: Stopwatch(task.device) for name, task in tasks.items()}
+    for step in loops.values():
+        for _ in range(WARM_UP_STEPS):
+            step()
+    for _ in range(blocks):
+        for name, step in loops.items():
+            run_block(step, watches[name], steps)
+    return {name: median(watch.seconds) for name, watch in watches.items()}
+
+
+def run_block(step: Step, watch: Stopwatch, steps: int) -> None:
+    """``steps`` steps against the watch."""
+    watch.start()
+    for _ in range(steps):
+        step()
+        watch.lap()
+    watch.stop()
+
+
+def train_through_lightning(task: Task, callback: pl.Callback) -> None:
+    """Our full path, metrics and checkpoint callback included, until ``callback`` has had enough."""
+    model = create_model(task.cell, 0, NUM_CLASSES, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = EpochRecorder(Path(folder), lambda epoch, metrics: None)
+        trainer = create_trainer(task.recipe, task.device, Path(folder), [EpochClock(0), callback, recorder])
+        try:
+            with quiet():
+                trainer.fit(model, datamodule=NoiseDataModule(task.recipe.batch_size))
+        except _Measured:
+            return
+    raise RuntimeError("the epochs ended before the steps were measured")
+
+
+def peak_memory(task: Task, loop: str) -> tuple[int, int]:
+    """Bytes at the peak of a few steps, and before anything of the loop was made; in a process of its own.
+
+    On a CPU of the process (without a DataLoader's workers), on a GPU of what was allocated there.
+    """
+    machine.reset_peak_memory(task.device)
+    before = machine.peak_memory(task.device) or 0
+    if loop == "ours":
+        train_through_lightning(task, Turns({}, task.device, blocks=1, steps=1))
+    else:
+        step = {"reference": reference_loop, "bare": bare_loop}[loop](task)
+        for _ in range(WARM_UP_STEPS):
+            step()
+    return machine.peak_memory(task.device) or 0, before
+
+
+def synchronize(device: str) -> None:
+    """Wait for the GPU; a CPU is never behind."""
+    if device == "cuda":
+        torch.cuda.synchronize()

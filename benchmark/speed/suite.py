@@ -1,0 +1,197 @@
+"""What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from benchmark import machine
+from benchmark.arguments import parse_network
+from benchmark.complexity import complexity
+from benchmark.errors import UserError, closest
+from benchmark.run import resolve_recipe
+from benchmark.specs import NetworkSpec, RecipeSpec
+from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, NUM_IMAGES, Task
+from benchmark.speed.measure import PHASES, peak_memory, time_bare_loops, time_loops
+from lightning_modules.networks import list_networks
+
+NETWORKS = (
+    "cifar_resnet20",
+    "cifar_resnet56",
+    "cifar_hbnet56",
+    "cifar_agdresnet56",
+    "cifar_densenet40",
+    "cifar_agdnet40",
+)
+STRUCTURES = {
+    "cifar_resnet56": ("cifar_hbnet56", "cifar_agdresnet56"),
+    "cifar_densenet40": (
+        "cifar_agdnet40",
+        "cifar_agdnet40:coefficients=fixed",
+        "cifar_agdnet40:reading=fixed_point",
+        "cifar_densenet40:memory_efficient=True",
+    ),
+}
+"""Baselines and the structures that are compared with them."""
+
+TRAINING_PASSES = 3
+"""Forward, and backward at twice its cost; a multiply-add is two operations."""
+
+PEAK_OPERATIONS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+"""Dense bf16 operations per second by the vendor's data sheets, for the share of them that a model uses."""
+
+Row = dict[str, Any]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: ``blocks`` turns of ``steps`` steps for each loop."""
+
+    device: str
+    precision: str
+    batch_size: int
+    blocks: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Raises:
+        UserError: nothing to measure, or a batch that the noise does not fill.
+        """
+        for name in ("batch_size", "blocks", "steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+        if self.batch_size > NUM_IMAGES:
+            raise UserError(f"batch size {self.batch_size} is larger than the {NUM_IMAGES} images measured with")
+
+    def task(self, name: str) -> Task:
+        """Raises:
+        UserError: unknown network or option, or a precision that the device lacks.
+        """
+        spec = check(name)
+        recipe = RecipeSpec(epochs=100, batch_size=self.batch_size, precision=self.precision)
+        return Task(spec, resolve_recipe(recipe, self.device), self.device)
+
+
+def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+    """For each network the reference, the bare loop and our path: milliseconds, images/s, phases, memory."""
+    rows = []
+    for name in names:
+        report(f"{name}: loops side by side")
+        task = settings.task(name)
+        timing = time_loops(task, settings.blocks, settings.steps)
+        ours = timing.seconds["ours"]
+        multiply_adds = complexity(task.network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
+        operations = 2 * TRAINING_PASSES * multiply_adds * settings.batch_size / ours
+        row = {
+            "network": name,
+            **_how(task),
+            **{f"{loop} ms": 1000 * timing.seconds[loop] for loop in ("reference", "bare", "ours")},
+            "images/s": settings.batch_size / ours,
+            "ours vs reference": timing.seconds["reference"] / ours,
+            "ours vs bare": timing.seconds["bare"] / ours,
+            **{f"{phase} ms": 1000 * timing.phases[phase] for phase in PHASES},
+            "TFLOP/s": operations / 1e12,
+            "utilisation": _utilisation(operations, settings.device),
+        }
+        for loop in ("reference", "ours"):
+            peak, before = in_its_own_process(task, loop)
+            row |= {f"{loop} peak bytes": peak, f"{loop} idle bytes": before}
+        rows.append(row)
+        report(
+            f"    {row['images/s']:.0f} images/s, {row['ours vs reference']:.2f} times the reference, "
+            f"{row['ours vs bare']:.2f} of the bare loop"
+        )
+    return rows
+
+
+def measure_structures(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+    """For each structure among ``names`` its step and its memory over the baseline's, bare loops taking turns."""
+    names, rows = set(names), []
+    for baseline, structures in STRUCTURES.items():
+        group = [name for name in structures if name in names]
+        if not group:
+            continue
+        report(f"{baseline} and its structures")
+        tasks = {name: settings.task(name) for name in (baseline, *group)}
+        seconds = time_bare_loops(tasks, settings.blocks, settings.steps)
+        memory = {}
+        for name, task in tasks.items():
+            peak, before = in_its_own_process(task, "bare")
+            memory[name] = peak - before
+        for name in group:
+            row = {
+                "network": name,
+                "baseline": baseline,
+                **_how(tasks[name]),
+                "ms": 1000 * seconds[name],
+                "baseline ms": 1000 * seconds[baseline],
+                "time ratio": seconds[name] / seconds[baseline],
+                "memory bytes": memory[name],
+                "baseline memory bytes": memory[baseline],
+                "memory ratio": memory[name] / memory[baseline],
+            }
+            rows.append(row)
+            report(f"    {name}: {row['time ratio']:.3f} times the step, {row['memory ratio']:.3f} the memory")
+    return rows
+
+
+def select(names: Iterable[str], only: Iterable[str]) -> list[str]:
+    """The names that match one of the globs, in order; all without globs.
+
+    Raises:
+        UserError: nothing matches.
+    """
+    names, only = list(dict.fromkeys(names)), list(only)
+    chosen = [name for name in names if not only or any(fnmatchcase(name, glob) for glob in only)]
+    if not chosen:
+        raise UserError(f"no measured network matches {' '.join(only)}; {closest(only[0], names)}")
+    return chosen
+
+
+def check(name: str) -> NetworkSpec:
+    """The network that ``NAME[:OPTION=VALUE,...]`` stands for.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    spec = parse_network(name).network
+    if spec.name not in list_networks():
+        raise UserError(f"unknown network {spec.name!r}; {closest(spec.name, list_networks())}")
+    return spec
+
+
+def in_its_own_process(task: Task, loop: str) -> tuple[int, int]:
+    """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(peak_memory, task, loop).result()
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """What the figures were measured on, for the notes under the table."""
+    return {
+        "device": machine.describe_device(settings.device),
+        "threads": torch.get_num_threads(),
+        "batch_size": settings.batch_size,
+        "blocks": settings.blocks,
+        "steps": settings.steps,
+        "versions": machine.versions(),
+        "git": machine.git_state(),
+    }
+
+
+def _how(task: Task) -> Row:
+    recipe = task.recipe
+    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": bool(recipe.compile)}
+
+
+def _utilisation(operations: float, device: str) -> float | None:
+    """Model FLOP utilisation, where the device's peak is known."""
+    if device != "cuda":
+        return None
+    name = torch.cuda.get_device_name()
+    return next((operations / peak for key, peak in PEAK_OPERATIONS.items() if key in name), None)

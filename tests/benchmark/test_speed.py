@@ -1,0 +1,108 @@
+"""``speed`` measures what it says: every loop trains, turns are counted, tables follow from the rows."""
+
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+import benchmark.__main__ as cli
+from benchmark.errors import UserError
+from benchmark.speed import measure, suite
+from benchmark.speed.loops import bare_loop, reference_loop
+
+TINY = suite.Settings("cpu", "32-true", batch_size=8, blocks=2, steps=3)
+NETWORK = "cifar_hbnet20:depth=8"
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "speed", "--device", "cpu", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code, capsys.readouterr()
+
+
+def test_tables_and_chart(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(suite, "NETWORKS", (NETWORK,))
+    monkeypatch.setattr(suite, "STRUCTURES", {"cifar_resnet20:depth=8": (NETWORK,)})
+    code, (out, _) = run(
+        monkeypatch, capsys, "--blocks", 1, "--steps", 2, "--batch-size", 8, "--results-dir", tmp_path
+    )
+    assert code == 0
+    structures, loops = (pd.read_csv(path) for path in sorted(tmp_path.glob("tables/speed-cpu-*.csv")))
+    if "baseline" not in structures:
+        structures, loops = loops, structures
+    assert loops["network"].tolist() == structures["network"].tolist() == [NETWORK]
+    row = loops.iloc[0]
+    assert row["ours vs reference"] == pytest.approx(row["reference ms"] / row["ours ms"], rel=1e-3)
+    assert row["images/s"] == pytest.approx(8000 / row["ours ms"], rel=1e-3)
+    assert (loops[[f"{phase} ms" for phase in measure.PHASES]] > 0).all(axis=None)
+    assert row["ours peak bytes"] > row["ours idle bytes"] > 0
+    assert structures.iloc[0]["baseline"] == "cifar_resnet20:depth=8"
+    assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
+    assert "# Speed of a training step" in out
+    assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
+
+
+def test_loops_take_turns_in_blocks(monkeypatch):
+    order = []
+
+    def counting(name):
+        return lambda task: lambda: order.append(name)
+
+    monkeypatch.setattr(measure, "reference_loop", counting("reference"))
+    monkeypatch.setattr(measure, "bare_loop", counting("bare"))
+    timing = measure.time_loops(TINY.task(NETWORK), TINY.blocks, TINY.steps)
+    warm = measure.WARM_UP_STEPS
+    blocks = (["reference"] * TINY.steps + ["bare"] * TINY.steps) * TINY.blocks
+    assert order == ["reference"] * warm + ["bare"] * warm + blocks
+    assert set(timing.seconds) == {"ours", "reference", "bare"}
+    assert timing.seconds["ours"] > timing.seconds["bare"] > 0
+
+
+@pytest.mark.parametrize("loop", [reference_loop, bare_loop])
+def test_a_step_trains(loop, monkeypatch):
+    networks = []
+    create = torch.optim.SGD.__init__
+
+    def watch(self, params, *args, **kwargs):
+        params = list(params)
+        networks.append([p for g in params for p in (g["params"] if isinstance(g, dict) else [g])])
+        create(self, params, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "__init__", watch)
+    step = loop(TINY.task(NETWORK))
+    before = [p.detach().clone() for p in networks[0]]
+    step()
+    assert all(not torch.equal(p, q) for p, q in zip(networks[0], before, strict=True) if p.requires_grad)
+
+
+def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
+    monkeypatch.setattr(measure, "synchronize", lambda device: None)
+    watch = measure.Stopwatch("cuda")
+    measure.run_block(lambda: None, watch, 4)
+    assert len(watch.seconds) == 4
+    assert len(set(watch.seconds)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "cifar_resnet65"], "no measured network matches cifar_resnet65; did you mean cifar_resnet56"),
+        (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
+        (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
+        (["--precision", "int4"], "unknown precision 'int4'; valid: auto, 32-true, bf16-mixed"),
+    ],
+    ids=str,
+)
+def test_mistakes(monkeypatch, capsys, tmp_path, words, message):
+    code, (_, err) = run(monkeypatch, capsys, "--results-dir", tmp_path, *words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_unknown_networks_are_named():
+    with pytest.raises(UserError, match="unknown network 'cifar_resnet2'"):
+        suite.check("cifar_resnet2")
