@@ -12,6 +12,7 @@ shape; the activation, if the backbone has one after the sum (He et al., 2016), 
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -114,10 +115,40 @@ class UpdateRule(nn.Module):
         state = self.start(x)
         for k, transform in enumerate(transforms):
             point = self.point(state, k)
-            state = self.step(state, point, transform(point), k)
+            with self._keeping(state, point, k):
+                t = transform(point)
+            state = self.step(state, point, t, k)
             if activation is not None:
                 state = state._replace(x=activation(state.x))
         return state.x
+
+    def _keeping(self, state: State, point: Tensor, k: int) -> AbstractContextManager:
+        """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
+
+        x_k and x_{k-1} are kept anyway, so a point looked ahead to need not be: Nesterov's structures take the
+        memory of a ResNet. Compilers decide for themselves; tensors without memory of their own (vmap) are left.
+        """
+        if point is state.x or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return nullcontext()
+        try:
+            address, shape, strides = point.data_ptr(), point.shape, point.stride()
+        except RuntimeError:
+            return nullcontext()
+        kept = State(*(None if tensor is None else tensor.detach() for tensor in state))
+
+        def pack(tensor: Tensor) -> Tensor | State:
+            same = (tensor.data_ptr(), tensor.shape, tensor.stride()) == (address, shape, strides)
+            return kept if same else tensor
+
+        def unpack(packed: Tensor | State) -> Tensor:
+            if not isinstance(packed, State):
+                return packed
+            if torch.is_grad_enabled():
+                raise RuntimeError("cannot differentiate twice through a point that is computed again")
+            with torch.no_grad():
+                return self.point(packed, k)
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class GradientDescent(UpdateRule):

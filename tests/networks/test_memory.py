@@ -1,7 +1,9 @@
-"""Dense networks that keep less for the backward pass: the same numbers, in less memory."""
+"""What is kept for the backward pass: no more than in the baselines, less on demand, and the same numbers."""
 
+import contextlib
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_modules.networks import create_network
+from lightning_modules.networks.updates import UpdateRule
 
 ROOT = Path(__file__).parents[2]
 DEPTH = {"cifar_densenet40": 13, "cifar_agdnet40": 13, "cifar_densenet_bc100": 16}
@@ -87,3 +90,44 @@ def test_a_third_of_the_bytes_are_kept_for_the_backward_pass():
         for flag in ("False", "True")
     )
     assert efficient < usual / 3
+
+
+def peak_of_a_step(name):
+    """Bytes that torch has allocated at the peak of forward and backward pass, exactly."""
+    torch.manual_seed(0)
+    network = create_network(name).to(memory_format=torch.channels_last)
+    images = torch.randn(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    network(images).sum().backward()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        network(images).sum().backward()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize("name", ["cifar_hbnet20", "cifar_agdresnet20"])
+def test_accelerated_structures_take_a_resnets_memory(name):
+    assert peak_of_a_step(name) < 1.05 * peak_of_a_step("cifar_resnet20")
+
+
+@pytest.mark.parametrize("reading", ["residual", "fixed_point"])
+@pytest.mark.parametrize("coefficients", ["learned", "fixed"])
+def test_points_computed_again_give_the_same_gradients(reading, coefficients, monkeypatch):
+    network = create_network("cifar_agdresnet20", depth=20, reading=reading, coefficients=coefficients)
+    images = torch.randn(4, 3, 16, 16)
+
+    def gradients():
+        network.zero_grad()
+        network(images).square().sum().backward()
+        return [parameter.grad.clone() for parameter in network.parameters()]
+
+    lean = gradients()
+    monkeypatch.setattr(UpdateRule, "_keeping", lambda *_: contextlib.nullcontext())
+    for gradient, expected in zip(lean, gradients(), strict=True):
+        assert torch.equal(gradient, expected)
+
+
+def test_second_derivatives_are_refused_where_they_would_be_wrong():
+    network = create_network("cifar_agdresnet20", depth=20)
+    loss = network(torch.randn(2, 3, 8, 8)).square().sum()
+    with pytest.raises(RuntimeError, match="cannot differentiate twice"):
+        torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
