@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmark.arguments import parse_seeds
+from benchmark.arguments import parse_counts, parse_seeds
 from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.specs import Experiment
@@ -92,6 +92,8 @@ class Speed:
     """Turns that each loop takes."""
     steps: int = 5
     """Steps of a turn."""
+    pack: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
+    """Also measure N runs at once on the device, as processes and stacked into one model, e.g. --pack 1 2 4 8."""
     results_dir: Path = Path("results")
     """Where the tables and the chart go."""
 
@@ -186,6 +188,8 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
 
 
 def _measure_speed(command: Speed) -> int:
+    counts = parse_counts(command.pack)
+
     from benchmark import grid, machine
     from benchmark.report.speed import to_text, write_speed
     from benchmark.speed import suite
@@ -203,9 +207,10 @@ def _measure_speed(command: Speed) -> int:
     names = suite.select([*suite.NETWORKS, *compared], command.only)
     loops = suite.measure_loops([name for name in names if name in suite.NETWORKS], settings, print)
     structures = suite.measure_structures(names, settings, print)
-    environment = suite.environment(settings)
-    paths = write_speed(command.results_dir, loops, structures, environment)
-    print("\n" + to_text(loops, structures, environment))
+    packed = suite.measure_packing([name for name in names if name in suite.PACKED], counts, settings, print)
+    figures = (loops, structures, packed, suite.environment(settings))
+    paths = write_speed(command.results_dir, *figures)
+    print("\n" + to_text(*figures))
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 
@@ -225,10 +230,14 @@ def _confirm(seconds: float, yes: bool) -> None:
 
 
 def _report(experiment: Experiment, results: Path) -> int:
+    from benchmark.report.coefficient_plots import write_coefficients
+    from benchmark.report.cost_plots import write_costs
     from benchmark.report.plots import write_learning_curves
     from benchmark.report.tables import console_text, write_tables
 
-    paths = write_tables(experiment, results, PAPER) + write_learning_curves(experiment, results)
+    paths = write_tables(experiment, results, PAPER)
+    for write in (write_learning_curves, write_costs, write_coefficients):
+        paths += write(experiment, results)
     print(console_text(experiment, results, PAPER))
     print("\nwrote " + ", ".join(str(path) for path in paths))
     return 0

@@ -22,6 +22,18 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def parse_counts(words: Iterable[str]) -> list[int]:
+    """Positive integers from the command line, in order, without repeats.
+
+    Raises:
+        UserError: one is not.
+    """
+    for word in words:
+        if not word.isascii() or not word.isdigit() or int(word) < 1:
+            raise UserError(f"count {word!r} is not a positive integer; write e.g. --pack 1 2 4 8")
+    return list(dict.fromkeys(map(int, words)))
+
+
 def parse_network(text: str) -> Row:
     """``cifar_hbnet20:reading=fixed_point,depth=26`` as a row; the text is its key and label.
 

@@ -23,10 +23,13 @@ from benchmark.ledger import RunFolder, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
+from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 Rows = list[Mapping[str, float]]
+Coefficients = Mapping[str, Mapping[str, list[float]]]
+"""A method's learned coefficients by parameter name, at the start and at the end of training."""
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -109,7 +112,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
     cell, recipe = folder.cell, folder.cell.recipe
     datamodule = create_datamodule(cell.data, data_dir, recipe.batch_size, folder.seed)
     train = _train_by_reference if recipe.loop == "reference" else _train_by_lightning
-    tested, rows, memory = train(folder, datamodule, device, on_epoch)
+    tested, rows, memory, coefficients = train(folder, datamodule, device, on_epoch)
     parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
     images = datamodule.num_train
     if recipe.limit_batches:
@@ -126,16 +129,18 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
         "seconds_per_epoch": median(row["seconds"] for row in rows),
         "images_per_second": images / median(row["train_seconds"] for row in rows),
         "peak_memory_bytes": memory,
+        "coefficients": coefficients,
         "data": datamodule.identity,
     }
 
 
 def _train_by_lightning(
     folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
-) -> tuple[Mapping[str, float], Rows, int | None]:
-    """What ``trainer.test`` found, the rows of metrics and the peak memory (bytes) of training."""
+) -> tuple[Mapping[str, float], Rows, int | None, Coefficients]:
+    """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, what was learned."""
     cell, recipe = folder.cell, folder.cell.recipe
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
+    start = learned_coefficients(model.network)
     clock = EpochClock(folder.seed)
     rows: Rows = []
 
@@ -173,12 +178,13 @@ def _train_by_lightning(
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
     for path in list_checkpoints(folder.checkpoints)[:-1]:
         path.unlink()
-    return tested, rows, memory
+    end = learned_coefficients(model.network)
+    return tested, rows, memory, {name: {"start": start[name], "end": end[name]} for name in end}
 
 
 def _train_by_reference(
     folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
-) -> tuple[Mapping[str, float], Rows, int | None]:
+) -> tuple[Mapping[str, float], Rows, int | None, Coefficients]:
     """As ``_train_by_lightning``, by the usual loop; without checkpoints, so a run that was cut off starts anew."""
     rows: Rows = []
 
@@ -191,7 +197,7 @@ def _train_by_reference(
     network = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0]).network.to(device)
     machine.reset_peak_memory(device)
     tested = reference.train_and_test(network, datamodule, cell.recipe, record)
-    return tested, rows, machine.peak_memory(device)
+    return tested, rows, machine.peak_memory(device), {}
 
 
 def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> LitClassifier:
@@ -206,6 +212,12 @@ def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> L
         channels_last=recipe.channels_last,
         compile=bool(recipe.compile),
     )
+
+
+def learned_coefficients(network: torch.nn.Module) -> dict[str, list[float]]:
+    """Values of the parameters that are a method's coefficients, in the network's order."""
+    names = no_weight_decay(network)
+    return {name: value.tolist() for name, value in network.named_parameters() if name in names}
 
 
 def create_trainer(recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback]) -> pl.Trainer:

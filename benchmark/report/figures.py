@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterator
+from itertools import cycle, product
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,6 +12,8 @@ from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+BAND_OPACITY = 0.15
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -28,6 +32,11 @@ STYLE = {
     "svg.fonttype": "path",
 }
 DOTS_PER_INCH = 200
+
+
+def line_styles() -> Iterator[tuple[str, object]]:
+    """Colours first, then the same colours dashed, then all over again."""
+    return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -3,8 +3,7 @@
 The same records and the same matplotlib give the same bytes.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import cycle, product
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,14 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from benchmark.errors import UserError
 from benchmark.ledger import Record
-from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
+from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 PANEL = (4.2, 3.0)  # inches
 LEGEND_LINE = 0.2  # inches
 LEGEND_COLUMNS = 2  # of entries under each panel
 PANELS_PER_LINE = 2
-BAND_OPACITY = 0.15
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
@@ -70,7 +67,7 @@ def _figure(section: Section) -> Figure:
     width, height = PANEL[0] * across, PANEL[1] * down + LEGEND_LINE * legend_lines
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).flat
-    styles = dict(zip(section.rows, _line_styles(), strict=False))
+    styles = dict(zip(section.rows, line_styles(), strict=False))
     lines = {}
     for ax, dataset in zip(axes, panels, strict=False):
         lines |= _draw_panel(ax, section, dataset, styles)
@@ -85,11 +82,6 @@ def _figure(section: Section) -> Figure:
     )
     figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
-
-
-def _line_styles() -> Iterator[tuple[str, object]]:
-    """Colours first, then the same colours dashed, then all over again."""
-    return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
 
 
 def _draw_panel(ax: Axes, section: Section, dataset: str, styles: dict) -> dict:

@@ -22,31 +22,35 @@ PHASES = ("data", "forward", "backward", "optimizer")
 MEGABYTE = 1e6
 
 
-def write_speed(results: Path, loops: Sequence[Row], structures: Sequence[Row], environment: Row) -> list[Path]:
-    """Write ``tables/speed-<device>.{csv,md}``, ``tables/speed-<device>-structures.csv`` and the chart."""
+def write_speed(
+    results: Path, loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], environment: Row
+) -> list[Path]:
+    """Write ``tables/speed-<device>.md``, its ``-loops.csv``, ``-structures.csv``, ``-packed.csv``, and a chart."""
     stem = f"speed-{_slug(environment['device'])}"
     tables = Path(results) / "tables"
     paths = []
-    for name, rows in ((f"{stem}.csv", loops), (f"{stem}-structures.csv", structures)):
+    for name, rows in (("loops", loops), ("structures", structures), ("packed", packed)):
         if rows:
             text = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n")
-            paths.append(tables / name)
+            paths.append(tables / f"{stem}-{name}.csv")
             write_atomically(paths[-1], text)
     paths.append(tables / f"{stem}.md")
-    write_atomically(paths[-1], to_text(loops, structures, environment))
+    write_atomically(paths[-1], to_text(loops, structures, packed, environment))
     if loops:
         with rc_context(STYLE):
             paths += write_figure(draw_loops(loops, environment), Path(results) / "plots" / stem)
     return paths
 
 
-def to_text(loops: Sequence[Row], structures: Sequence[Row], environment: Row) -> str:
-    """Both tables and what they were measured on, as Markdown."""
+def to_text(loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], environment: Row) -> str:
+    """The tables and what they were measured on, as Markdown."""
     parts = ["# Speed of a training step"]
     if loops:
         parts += ["## Our path, the usual loop and a bare loop", _table([_loop_line(row) for row in loops])]
     if structures:
         parts += ["## What a structure costs", _table([_structure_line(row) for row in structures])]
+    if packed:
+        parts += ["## Several runs on one device", _table([_packed_line(row) for row in packed])]
     notes = "\n".join(f"- {note}" for note in _notes(loops, environment))
     return "\n\n".join([*parts, notes]) + "\n"
 
@@ -104,6 +108,16 @@ def _structure_line(row: Row) -> dict[str, str]:
         "time ratio": f"{row['time ratio']:.3f}",
         "MB": f"{row['memory bytes'] / MEGABYTE:,.0f}",
         "memory ratio": f"{row['memory ratio']:.3f}",
+    }
+
+
+def _packed_line(row: Row) -> dict[str, str]:
+    return {
+        "network": row["network"],
+        "runs at once": f"{row['runs']}, {row['way']}",
+        "ms": three_digits(row["ms"]),
+        "images/s of all": f"{row['images/s']:,.0f}",
+        "runs of 300 epochs an hour": f"{row['runs/hour']:.3g}",
     }
 
 

@@ -17,6 +17,7 @@ from benchmark.run import resolve_recipe
 from benchmark.specs import NetworkSpec, RecipeSpec
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, NUM_IMAGES, Task
 from benchmark.speed.measure import PHASES, peak_memory, time_bare_loops, time_loops
+from benchmark.speed.packing import time_processes, time_stacked
 from lightning_modules.networks import list_networks
 
 NETWORKS = (
@@ -37,6 +38,12 @@ STRUCTURES = {
     ),
 }
 """Baselines and the structures that are compared with them."""
+
+PACKED = ("cifar_resnet56", "cifar_densenet40")
+"""Networks whose runs are packed onto one device."""
+
+IMAGES_OF_A_RUN = 300 * 50_000
+"""Of the published protocol on CIFAR."""
 
 TRAINING_PASSES = 3
 """Forward, and backward at twice its cost; a multiply-add is two operations."""
@@ -137,6 +144,31 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
             }
             rows.append(row)
             report(f"    {name}: {row['time ratio']:.3f} times the step, {row['memory ratio']:.3f} the memory")
+    return rows
+
+
+def measure_packing(names: Iterable[str], counts: Iterable[int], settings: Settings, report: Report) -> list[Row]:
+    """Several runs on the device at once, as processes and stacked: images per second of all of them together."""
+    rows = []
+    steps = settings.blocks * settings.steps
+    for name in names:
+        task = settings.task(name)
+        for count in counts:
+            for way, measure in (("processes", time_processes), ("stacked", time_stacked)):
+                seconds = measure(task, count, steps)
+                images_per_second = count * settings.batch_size / seconds
+                rows.append(
+                    {
+                        "network": name,
+                        **_how(task),
+                        "way": way,
+                        "runs": count,
+                        "ms": 1000 * seconds,
+                        "images/s": images_per_second,
+                        "runs/hour": 3600 * images_per_second / IMAGES_OF_A_RUN,
+                    }
+                )
+                report(f"{name}: {count} runs at once, {way}: {images_per_second:.0f} images/s")
     return rows
 
 

@@ -24,14 +24,15 @@ def run(monkeypatch, capsys, *words):
 
 def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK,))
+    monkeypatch.setattr(suite, "PACKED", (NETWORK,))
     monkeypatch.setattr(suite, "STRUCTURES", {"cifar_resnet20:depth=8": (NETWORK,)})
     code, (out, _) = run(
-        monkeypatch, capsys, "--blocks", 1, "--steps", 2, "--batch-size", 8, "--results-dir", tmp_path
+        monkeypatch,
+        capsys,
+        *("--blocks", 1, "--steps", 2, "--batch-size", 8, "--pack", 1, "--results-dir", tmp_path),
     )
     assert code == 0
-    structures, loops = (pd.read_csv(path) for path in sorted(tmp_path.glob("tables/speed-cpu-*.csv")))
-    if "baseline" not in structures:
-        structures, loops = loops, structures
+    loops, packed, structures = (pd.read_csv(path) for path in sorted(tmp_path.glob("tables/speed-cpu-*.csv")))
     assert loops["network"].tolist() == structures["network"].tolist() == [NETWORK]
     row = loops.iloc[0]
     assert row["ours vs reference"] == pytest.approx(row["reference ms"] / row["ours ms"], rel=1e-3)
@@ -40,6 +41,8 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert row["ours peak bytes"] > row["ours idle bytes"] > 0
     assert structures.iloc[0]["baseline"] == "cifar_resnet20:depth=8"
     assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
+    assert packed["way"].tolist() == ["processes", "stacked"]
+    assert packed["images/s"].tolist() == pytest.approx((8000 / packed["ms"]).tolist(), rel=1e-3)
     assert "# Speed of a training step" in out
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
@@ -91,6 +94,7 @@ def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
         (["--only", "cifar_resnet65"], "no measured network matches cifar_resnet65; did you mean cifar_resnet56"),
         (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
         (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
+        (["--pack", "two"], "count 'two' is not a positive integer"),
         (["--precision", "int4"], "unknown precision 'int4'; valid: auto, 32-true, bf16-mixed"),
     ],
     ids=str,

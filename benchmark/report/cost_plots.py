@@ -1,0 +1,82 @@
+"""Error against cost: ``results/plots/<experiment>-cost-<section>``, parameters, multiply-adds and time.
+
+A row of the table is a point: its mean test error with the standard deviation over seeds.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from benchmark.ledger import Record
+from benchmark.report.figures import STYLE, line_styles, write_figure
+from benchmark.report.lines import fastest_epoch
+from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.statistics import summarize
+from benchmark.specs import Experiment
+
+PANEL = (2.9, 2.6)  # inches
+LEGEND_LINE = 0.2  # inches
+LEGEND_COLUMNS = 3
+Cost = Callable[[Record], float]
+COSTS: tuple[tuple[str, Cost], ...] = (
+    ("parameters", lambda record: record.result["parameters"]),
+    ("multiply-adds", lambda record: record.result["multiply_adds"]),
+    ("seconds per epoch", fastest_epoch),
+)
+MARKERS = ("o", "s", "^")
+
+
+def write_costs(experiment: Experiment, results: Path) -> list[Path]:
+    """A figure for each section of the table: a line of panels for each data set, one for each cost.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that must not share a plot.
+    """
+    paths = []
+    for section in read_sections(experiment, Path(results)):
+        if section.of(status="done"):
+            stem = Path(results) / "plots" / f"{experiment.name}-cost-{section.slug}"
+            with rc_context(STYLE):
+                paths += write_figure(_figure(section), stem)
+    return paths
+
+
+def _figure(section: Section) -> Figure:
+    datasets = [d for d in section.datasets if section.of(dataset=d, status="done")]
+    rows = [row for row in section.rows if section.of(row, status="done")]
+    legend = LEGEND_LINE * (1 - (-len(rows) // LEGEND_COLUMNS))
+    figure = Figure(figsize=(PANEL[0] * len(COSTS), PANEL[1] * len(datasets) + legend + 0.3), layout="constrained")
+    axes = figure.subplots(len(datasets), len(COSTS), squeeze=False, sharey="row")
+    points = {}
+    for line, dataset in zip(axes, datasets, strict=True):
+        for ax, (name, cost) in zip(line, COSTS, strict=True):
+            points |= _draw(ax, section, dataset, rows, cost)
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+            ax.set(xlabel=name, ylabel=f"{data_label(dataset)} test error (%)" if ax is line[0] else "")
+    figure.legend(
+        list(points.values()),
+        [section.label(row) for row in points],
+        loc="outside lower center",
+        ncols=LEGEND_COLUMNS,
+    )
+    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _draw(ax: Axes, section: Section, dataset: str, rows: list[str], cost: Cost) -> dict:
+    points = {}
+    for i, (row, (colour, _)) in enumerate(zip(rows, line_styles(), strict=False)):
+        records = section.of(row, dataset, "done")
+        if records:
+            error = summarize(record.result["test_error"] for record in records)
+            x = min(cost(record) for record in records)
+            marker = MARKERS[i // 7 % len(MARKERS)]
+            points[row] = ax.errorbar(x, error.mean, error.std or 0, fmt=marker, ms=4, color=colour, capsize=2)
+    return points

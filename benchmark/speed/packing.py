@@ -1,0 +1,132 @@
+"""Several runs of one small network on one device: as processes beside each other, or stacked into one model.
+
+A network for CIFAR does not fill a GPU. What counts is finished runs per hour, whatever a single run's pace.
+Shapes: S stacked seeds, B images of a batch; stacked images are (S, B, 3, 32, 32).
+"""
+
+import copy
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from benchmark.run import create_model
+from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, Step, Task, bare_loop
+from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
+from lightning_modules.recipes import create_optimizer
+
+
+class StackedNetwork(nn.Module):
+    """S networks of one structure as one: each parameter and buffer has a leading axis of S.
+
+    SGD works on each number alone, so an optimizer over the stack trains every seed as if it were by itself.
+
+    Args:
+        networks: S networks that differ in their values alone.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stacked = copy.deepcopy(networks[0])
+        for values, make in zip(
+            stack_module_state(list(networks)), (nn.Parameter, torch.Tensor.detach), strict=True
+        ):
+            for name, value in values.items():
+                path, _, attribute = name.rpartition(".")
+                setattr(self.stacked.get_submodule(path), attribute, make(value.detach()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(S, B, C, H, W) -> logits (S, B, num_classes)."""
+
+        def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
+            return functional_call(self.stacked, (parameters, buffers), (batch,))
+
+        parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
+        return vmap(call, randomness="different")(parameters, buffers, images)
+
+    def network_state(self, seed: int) -> dict[str, Tensor]:
+        """The state dict of one of the S networks."""
+        return {name: value[seed].clone() for name, value in self.stacked.state_dict().items()}
+
+
+def stacked_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum over seeds of each seed's mean cross entropy: its gradient is every seed's own.
+
+    Args:
+        logits: (S, B, num_classes).
+        labels: (S, B).
+    """
+    count = len(labels)
+    return count * F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+
+def stacked_loop(task: Task, seeds: int) -> Step:
+    """A step of ``seeds`` runs stacked into one model, in our settings on tensors that lie ready."""
+    models = [create_model(task.cell, seed, NUM_CLASSES, 3).to(task.device) for seed in range(seeds)]
+    stack = StackedNetwork([model.network for model in models]).to(task.device)
+    optimizer = create_optimizer(stack, models[0].recipe)
+    images = torch.randn(seeds, task.recipe.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=task.device)
+    labels = torch.randint(0, NUM_CLASSES, images.shape[:2], device=task.device)
+    forward: Callable[[Tensor], Tensor] = torch.compile(stack) if task.recipe.compile else stack
+
+    def step() -> None:
+        with torch.autocast(task.device, torch.bfloat16, enabled=task.recipe.precision == "bf16-mixed"):
+            logits = forward(images)
+        optimizer.zero_grad()
+        stacked_loss(logits, labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def time_stacked(task: Task, seeds: int, steps: int) -> float:
+    """Seconds of a step of ``seeds`` stacked runs."""
+    step, watch = stacked_loop(task, seeds), Stopwatch(task.device)
+    for _ in range(WARM_UP_STEPS):
+        step()
+    run_block(step, watch, steps)
+    return sorted(watch.seconds)[len(watch.seconds) // 2]
+
+
+def time_processes(task: Task, count: int, steps: int) -> float:
+    """Seconds of a step of ``count`` processes that train at once, a run each: the mean of the slowest."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(count), context.Queue()
+    workers = [context.Process(target=_work, args=(task, steps, barrier, results)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    try:
+        return max(_result(workers, results) for _ in workers)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+
+
+def _work(task: Task, steps: int, barrier: Barrier, results: Any) -> None:
+    step = bare_loop(task)
+    for _ in range(WARM_UP_STEPS):
+        step()
+    synchronize(task.device)
+    barrier.wait()
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    synchronize(task.device)
+    results.put((time.perf_counter() - started) / steps)
+    barrier.wait()
+
+
+def _result(workers: Sequence[Any], results: Any) -> float:
+    """The next worker's seconds, or an error as soon as a worker has died."""
+    while results.empty():
+        if dead := [worker.exitcode for worker in workers if worker.exitcode]:
+            raise RuntimeError(f"a measured process ended with exit code {dead[0]}")
+        time.sleep(0.05)
+    return results.get()

@@ -1,0 +1,66 @@
+"""Stacked seeds are the seeds alone, to rounding; processes are measured together."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmark.speed.packing import StackedNetwork, stacked_loss, time_processes, time_stacked
+from benchmark.speed.suite import Settings
+from lightning_modules.networks import create_network
+from lightning_modules.recipes import DEFAULTS, create_optimizer
+
+SEEDS, STEPS, BATCH = 3, 3, 4
+CASES = [
+    ("cifar_resnet20", {"depth": 8}),
+    ("cifar_hbnet20", {"depth": 14}),
+    ("cifar_agdresnet20", {"depth": 14}),
+    ("cifar_agdresnet20", {"depth": 14, "method": "nesterov_multi_step"}),
+    ("cifar_densenet40", {"depth": 10}),
+    ("cifar_agdnet40", {"depth": 10}),
+    ("cifar_agdnet40", {"depth": 10, "reading": "fixed_point", "coefficients": "fixed"}),
+]
+
+
+def seeded(name, options, seed):
+    torch.manual_seed(seed)
+    return create_network(name, **options).double()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_a_stacked_seed_equals_the_seed_alone(name, options):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(STEPS, SEEDS, BATCH, 3, 8, 8, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 10, (STEPS, SEEDS, BATCH), generator=generator)
+    recipe = {**DEFAULTS, "weight_decay": 5e-2}
+    stack = StackedNetwork([seeded(name, options, seed) for seed in range(SEEDS)])
+    optimizer = create_optimizer(stack, recipe)
+    for batch, target in zip(images, labels, strict=True):
+        optimizer.zero_grad()
+        stacked_loss(stack(batch), target).backward()
+        optimizer.step()
+    for seed in range(SEEDS):
+        alone = seeded(name, options, seed)
+        optimizer = create_optimizer(alone, recipe)
+        for batch, target in zip(images[:, seed], labels[:, seed], strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(alone(batch).float(), target).backward()
+            optimizer.step()
+        stacked = stack.network_state(seed)
+        assert stacked.keys() == alone.state_dict().keys()
+        for key, value in alone.state_dict().items():
+            torch.testing.assert_close(stacked[key], value, rtol=1e-5, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
+        alone.eval(), stack.eval()
+        torch.testing.assert_close(stack(images[0])[seed], alone(images[0, seed]), rtol=1e-4, atol=1e-5)
+        stack.train()
+
+
+def test_both_ways_are_timed():
+    task = Settings("cpu", "32-true", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=8")
+    assert time_stacked(task, 2, steps=2) > 0
+    assert time_processes(task, 2, steps=2) > 0
+
+
+def test_a_process_that_dies_is_an_error_and_not_a_wait():
+    task = Settings("cpu", "32-true", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        time_processes(task, 1, steps=1)

@@ -1,0 +1,55 @@
+import numpy as np
+
+from benchmark.experiments.cifar import EXPERIMENT
+from benchmark.ledger import read_records
+from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
+from benchmark.report.cost_plots import write_costs
+
+BETA = "stages.0.rule.beta"
+
+
+def learned(*values):
+    return {
+        BETA: {"start": [0.5, 0.5], "end": list(values)},
+        "stages.1.rule.beta": {"start": [0.5], "end": [0.1]},
+        "blocks.0.table.1": {"start": [1.0, 0.3], "end": [1.0, 0.2]},
+    }
+
+
+def test_coefficients_of_each_layer_by_run(results, add_run):
+    for seed, values in enumerate([(0.4, 0.6), (0.2, 0.8)]):
+        add_run("cifar_hbnet20", seed=seed, coefficients=learned(*values))
+    coefficients = layer_coefficients(read_records(results, "cifar"))
+    assert list(coefficients) == [BETA]
+    start, end = coefficients[BETA]
+    np.testing.assert_array_equal(start, [0.5, 0.5])
+    np.testing.assert_array_equal(end, [[0.4, 0.6], [0.2, 0.8]])
+
+
+def test_coefficients_are_drawn_for_the_rows_that_learned_any(results, add_run):
+    add_run("cifar_resnet20", coefficients={})
+    assert write_coefficients(EXPERIMENT, results) == []
+    add_run("cifar_hbnet20", coefficients=learned(0.4, 0.6))
+    paths = write_coefficients(EXPERIMENT, results)
+    assert [path.name for path in paths] == ["cifar-coefficients-paper.svg", "cifar-coefficients-paper.png"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_coefficients(EXPERIMENT, results)] == before
+
+
+def test_records_without_coefficients_are_left_out(results, add_run):
+    add_run("cifar_hbnet20", seed=0, coefficients=learned(0.4, 0.6))
+    add_run("cifar_hbnet20", seed=1)
+    add_run("cifar_hbnet20", seed=2, coefficients={})
+    _, end = layer_coefficients(read_records(results, "cifar"))[BETA]
+    np.testing.assert_array_equal(end, [[0.4, 0.6]])
+
+
+def test_cost_is_drawn_for_each_section(results, add_run):
+    for seed in (0, 1):
+        add_run("cifar_resnet20", 5.0 + seed, seed=seed)
+        add_run("cifar_hbnet20", 4.0 + seed, seed=seed, dataset="cifar10")
+    add_run("cifar_plain20", profile="short", status="diverged")
+    paths = write_costs(EXPERIMENT, results)
+    assert [path.name for path in paths] == ["cifar-cost-paper.svg", "cifar-cost-paper.png"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_costs(EXPERIMENT, results)] == before
