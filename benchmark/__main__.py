@@ -87,6 +87,8 @@ class Speed:
     """auto, cpu or cuda."""
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; the usual loop is always in float32."""
+    compile: str = "auto"
+    """auto (on a GPU), off, default or reduce-overhead (CUDA graphs)."""
     batch_size: int = 128
     blocks: int = 10
     """Turns that each loop takes."""
@@ -198,6 +200,7 @@ def _measure_speed(command: Speed) -> int:
     settings = suite.Settings(
         device,
         machine.choose_precision(command.precision, device),
+        command.compile,
         command.batch_size,
         command.blocks,
         command.steps,

@@ -210,7 +210,7 @@ def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> L
         network_options={**cell.network.options, "in_channels": in_channels},
         recipe={name: _plain(getattr(recipe, name)) for name in DEFAULTS},
         channels_last=recipe.channels_last,
-        compile=bool(recipe.compile),
+        compile=recipe.compile,
     )
 
 

@@ -32,7 +32,8 @@ class LitClassifier(pl.LightningModule):
         network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
         recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
-        compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16.
+        compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is its mode,
+            such as "reduce-overhead" (CUDA graphs). Each batch size is compiled for itself.
 
     Raises:
         ValueError: unknown network (closest names given), option, recipe field or schedule.
@@ -45,7 +46,7 @@ class LitClassifier(pl.LightningModule):
         network_options: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
         channels_last: bool = True,
-        compile: bool = False,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         network_options, recipe = dict(network_options or {}), dict(recipe or {})
@@ -55,7 +56,8 @@ class LitClassifier(pl.LightningModule):
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
         if compile:
-            self.network.compile()
+            mode = compile if isinstance(compile, str) else None
+            self.network.compile(mode=mode, dynamic=False)
         self.train_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
         self.val_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
         self.test_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})

@@ -78,7 +78,7 @@ def _loop_line(row: Row) -> dict[str, str]:
     total = sum(row[f"{phase} ms"] for phase in PHASES)
     line = {
         "network": row["network"],
-        "precision": row["precision"] + (", compiled" if row["compile"] else ""),
+        "precision": _settings(row),
         "usual loop, ms": three_digits(row["reference ms"]),
         "bare, ms": three_digits(row["bare ms"]),
         "ours, ms": three_digits(row["ours ms"]),
@@ -102,13 +102,19 @@ def _structure_line(row: Row) -> dict[str, str]:
     return {
         "network": row["network"],
         "baseline": row["baseline"],
-        "precision": row["precision"] + (", compiled" if row["compile"] else ""),
+        "precision": _settings(row),
         "ms": three_digits(row["ms"]),
         "baseline, ms": three_digits(row["baseline ms"]),
         "time ratio": f"{row['time ratio']:.3f}",
         "MB": f"{row['memory bytes'] / MEGABYTE:,.0f}",
         "memory ratio": f"{row['memory ratio']:.3f}",
     }
+
+
+def _settings(row: Row) -> str:
+    """``bf16-mixed, compiled (reduce-overhead)``."""
+    mode = f" ({row['compile']})" if isinstance(row["compile"], str) else ""
+    return row["precision"] + (f", compiled{mode}" if row["compile"] else "")
 
 
 def _packed_line(row: Row) -> dict[str, str]:

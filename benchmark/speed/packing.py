@@ -7,7 +7,7 @@ Shapes: S stacked seeds, B images of a batch; stacked images are (S, B, 3, 32, 3
 import copy
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -73,11 +73,13 @@ def stacked_loop(task: Task, seeds: int) -> Step:
     optimizer = create_optimizer(stack, models[0].recipe)
     images = torch.randn(seeds, task.recipe.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=task.device)
     labels = torch.randint(0, NUM_CLASSES, images.shape[:2], device=task.device)
-    forward: Callable[[Tensor], Tensor] = torch.compile(stack) if task.recipe.compile else stack
+    if task.recipe.compile:
+        mode = task.recipe.compile if isinstance(task.recipe.compile, str) else None
+        stack.compile(mode=mode, dynamic=False)
 
     def step() -> None:
         with torch.autocast(task.device, torch.bfloat16, enabled=task.recipe.precision == "bf16-mixed"):
-            logits = forward(images)
+            logits = stack(images)
         optimizer.zero_grad()
         stacked_loss(logits, labels).backward()
         optimizer.step()

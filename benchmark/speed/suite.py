@@ -45,6 +45,9 @@ PACKED = ("cifar_resnet56", "cifar_densenet40")
 IMAGES_OF_A_RUN = 300 * 50_000
 """Of the published protocol on CIFAR."""
 
+COMPILE = {"auto": "auto", "off": False, "default": True, "reduce-overhead": "reduce-overhead"}
+"""How ``--compile`` is written; the last one replays CUDA graphs."""
+
 TRAINING_PASSES = 3
 """Forward, and backward at twice its cost; a multiply-add is two operations."""
 
@@ -61,6 +64,7 @@ class Settings:
 
     device: str
     precision: str
+    compile: str
     batch_size: int
     blocks: int
     steps: int
@@ -72,6 +76,8 @@ class Settings:
         for name in ("batch_size", "blocks", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+        if self.compile not in COMPILE:
+            raise UserError(f"unknown --compile {self.compile!r}; valid: {', '.join(COMPILE)}")
         if self.batch_size > NUM_IMAGES:
             raise UserError(f"batch size {self.batch_size} is larger than the {NUM_IMAGES} images measured with")
 
@@ -80,7 +86,12 @@ class Settings:
         UserError: unknown network or option, or a precision that the device lacks.
         """
         spec = check(name)
-        recipe = RecipeSpec(epochs=100, batch_size=self.batch_size, precision=self.precision)
+        recipe = RecipeSpec(
+            epochs=100,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            compile=COMPILE[self.compile],
+        )
         return Task(spec, resolve_recipe(recipe, self.device), self.device)
 
 
@@ -218,7 +229,7 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 def _how(task: Task) -> Row:
     recipe = task.recipe
-    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": bool(recipe.compile)}
+    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": recipe.compile}
 
 
 def _utilisation(operations: float, device: str) -> float | None:

@@ -55,12 +55,12 @@ def test_a_stacked_seed_equals_the_seed_alone(name, options):
 
 
 def test_both_ways_are_timed():
-    task = Settings("cpu", "32-true", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=8")
+    task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=8")
     assert time_stacked(task, 2, steps=2) > 0
     assert time_processes(task, 2, steps=2) > 0
 
 
 def test_a_process_that_dies_is_an_error_and_not_a_wait():
-    task = Settings("cpu", "32-true", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
+    task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
     with pytest.raises(RuntimeError, match="exit code 1"):
         time_processes(task, 1, steps=1)

@@ -11,7 +11,7 @@ from benchmark.errors import UserError
 from benchmark.speed import measure, suite
 from benchmark.speed.loops import bare_loop, reference_loop
 
-TINY = suite.Settings("cpu", "32-true", batch_size=8, blocks=2, steps=3)
+TINY = suite.Settings("cpu", "32-true", "off", batch_size=8, blocks=2, steps=3)
 NETWORK = "cifar_hbnet20:depth=8"
 
 
@@ -94,6 +94,7 @@ def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
         (["--only", "cifar_resnet65"], "no measured network matches cifar_resnet65; did you mean cifar_resnet56"),
         (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
         (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
+        (["--compile", "always"], "unknown --compile 'always'; valid: auto, off, default, reduce-overhead"),
         (["--pack", "two"], "count 'two' is not a positive integer"),
         (["--precision", "int4"], "unknown precision 'int4'; valid: auto, 32-true, bf16-mixed"),
     ],
