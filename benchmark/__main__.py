@@ -193,7 +193,7 @@ def _measure_speed(command: Speed) -> int:
     counts = parse_counts(command.pack)
 
     from benchmark import grid, machine
-    from benchmark.report.speed import to_text, write_speed
+    from benchmark.report.speed import write_speed
     from benchmark.speed import suite
 
     device = machine.choose_device(command.device)
@@ -211,9 +211,7 @@ def _measure_speed(command: Speed) -> int:
     loops = suite.measure_loops([name for name in names if name in suite.NETWORKS], settings, print)
     structures = suite.measure_structures(names, settings, print)
     packed = suite.measure_packing([name for name in names if name in suite.PACKED], counts, settings, print)
-    figures = (loops, structures, packed, suite.environment(settings))
-    paths = write_speed(command.results_dir, *figures)
-    print("\n" + to_text(*figures))
+    paths = write_speed(command.results_dir, loops, structures, packed, suite.environment(settings))
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

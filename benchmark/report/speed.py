@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
 from benchmark.report.grid import three_digits
@@ -18,6 +19,7 @@ from benchmark.report.grid import three_digits
 Row = Mapping[str, Any]
 
 LOOPS = {"reference": "usual loop", "ours": "ours", "bare": "bare loop"}
+ORIGIN = ("batch size", "steps", "torch", "lightning", "commit")
 PHASES = ("data", "forward", "backward", "optimizer")
 MEGABYTE = 1e6
 
@@ -25,24 +27,33 @@ MEGABYTE = 1e6
 def write_speed(
     results: Path, loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], environment: Row
 ) -> list[Path]:
-    """Write ``tables/speed-<device>.md``, its ``-loops.csv``, ``-structures.csv``, ``-packed.csv``, and a chart."""
+    """Write ``tables/speed-<device>.md``, its ``-loops.csv``, ``-structures.csv``, ``-packed.csv``, and a chart.
+
+    What was measured before on the same device stays, unless it was measured again.
+
+    Raises:
+        UserError: a table that is there cannot be read, or the folder cannot be written.
+    """
     stem = f"speed-{_slug(environment['device'])}"
     tables = Path(results) / "tables"
-    paths = []
+    paths, kept = [], []
     for name, rows in (("loops", loops), ("structures", structures), ("packed", packed)):
+        path = tables / f"{stem}-{name}.csv"
+        kept.append(_merge(path, [{**row, **_origin(environment)} for row in rows]))
         if rows:
-            text = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n")
-            paths.append(tables / f"{stem}-{name}.csv")
-            write_atomically(paths[-1], text)
+            text = pd.DataFrame(kept[-1]).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+            paths.append(path)
+            write_atomically(path, text)
     paths.append(tables / f"{stem}.md")
-    write_atomically(paths[-1], to_text(loops, structures, packed, environment))
-    if loops:
+    write_atomically(paths[-1], to_text(*kept, environment["device"]))
+    if kept[0]:
         with rc_context(STYLE):
-            paths += write_figure(draw_loops(loops, environment), Path(results) / "plots" / stem)
+            figure = draw_loops(kept[0], environment["device"])
+            paths += write_figure(figure, Path(results) / "plots" / stem)
     return paths
 
 
-def to_text(loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], environment: Row) -> str:
+def to_text(loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], device: str) -> str:
     """The tables and what they were measured on, as Markdown."""
     parts = ["# Speed of a training step"]
     if loops:
@@ -51,24 +62,24 @@ def to_text(loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Ro
         parts += ["## What a structure costs", _table([_structure_line(row) for row in structures])]
     if packed:
         parts += ["## Several runs on one device", _table([_packed_line(row) for row in packed])]
-    notes = "\n".join(f"- {note}" for note in _notes(loops, environment))
+    notes = "\n".join(f"- {note}" for note in _notes([*loops, *structures, *packed], device))
     return "\n\n".join([*parts, notes]) + "\n"
 
 
-def draw_loops(loops: Sequence[Row], environment: Row) -> Figure:
+def draw_loops(loops: Sequence[Row], device: str) -> Figure:
     """Images per second of each loop, a group of bars for each network, with the ratio over ours."""
     height = 0.27
     figure = Figure(figsize=(6.4, 1.2 + 0.55 * len(loops)), layout="constrained")
     ax = figure.add_subplot()
     at = np.arange(len(loops))
     for i, (loop, label) in enumerate(LOOPS.items()):
-        speeds = [environment["batch_size"] / row[f"{loop} ms"] * 1000 for row in loops]
+        speeds = [1000 * row["batch size"] / row[f"{loop} ms"] for row in loops]
         bars = ax.barh(at + (i - 1) * height, speeds, height, label=label, color=OKABE_ITO[i])
         if loop == "ours":
             ax.bar_label(bars, [f" {row['ours vs reference']:.2f}×" for row in loops], fontsize=8)
     ax.set_yticks(at, [row["network"] for row in loops])
     ax.invert_yaxis()
-    ax.set(xlabel="images per second", title=environment["device"])
+    ax.set(xlabel="images per second", title=device)
     ax.margins(x=0.1)
     figure.legend(loc="outside lower center", ncols=len(LOOPS))
     return figure
@@ -113,8 +124,8 @@ def _structure_line(row: Row) -> dict[str, str]:
 
 def _settings(row: Row) -> str:
     """``bf16-mixed, compiled (reduce-overhead)``."""
-    mode = f" ({row['compile']})" if isinstance(row["compile"], str) else ""
-    return row["precision"] + (f", compiled{mode}" if row["compile"] else "")
+    modes = {"off": "", "default": ", compiled"}
+    return row["precision"] + modes.get(row["compile"], f", compiled ({row['compile']})")
 
 
 def _packed_line(row: Row) -> dict[str, str]:
@@ -127,23 +138,49 @@ def _packed_line(row: Row) -> dict[str, str]:
     }
 
 
-def _notes(loops: Sequence[Row], environment: Row) -> list[str]:
-    git, versions = environment["git"], environment["versions"]
-    commit = (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else "")
-    count = environment["blocks"] * environment["steps"]
-    notes = [
-        f"{environment['device']}; batch {environment['batch_size']}; torch {versions['torch']}, "
-        f"pytorch-lightning {versions['pytorch-lightning']}; commit {commit}.",
-        f"Medians of {count} steps; the loops take turns in blocks of {environment['steps']} steps in one process.",
+def _notes(rows: Sequence[Row], device: str) -> list[str]:
+    made = {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ORIGIN}
+    return [
+        f"{device}; batch {made['batch size']}; torch {made['torch']}, pytorch-lightning {made['lightning']}; "
+        f"commit {made['commit']}.",
+        f"Medians of {made['steps']} steps of each loop; the loops of a row take turns in one process.",
+        "Usual loop: torchvision's PIL transforms, a DataLoader with 2 workers, float32, NCHW, plain SGD. "
+        "Bare loop: our settings on tensors that lie ready. Ours: Trainer, datamodule, metrics, callbacks.",
+        "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
+        "TFLOP/s: 6 times the multiply-adds of a forward pass.",
+        "What a structure costs: bare loops; memory beyond that of the process before the network.",
     ]
-    if loops:
-        notes += [
-            "Usual loop: torchvision's PIL transforms, a DataLoader with 2 workers, float32, NCHW, plain SGD. "
-            "Bare loop: our settings on tensors that lie ready. Ours: Trainer, datamodule, metrics, callbacks.",
-            "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
-            "TFLOP/s: 6 times the multiply-adds of a forward pass.",
-        ]
-    return [*notes, "What a structure costs: bare loops; memory beyond that of the process before the network."]
+
+
+def _origin(environment: Row) -> Row:
+    """What a row was measured with, in the row itself, since rows of several calls share a table."""
+    git, versions = environment["git"], environment["versions"]
+    values = (
+        environment["batch_size"],
+        environment["blocks"] * environment["steps"],
+        versions["torch"],
+        versions["pytorch-lightning"],
+        (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else ""),
+    )
+    return dict(zip(ORIGIN, values, strict=True))
+
+
+def _merge(path: Path, rows: list[Row]) -> list[Row]:
+    """The rows of the table at ``path``, those that were measured again replaced, new ones after them."""
+    if not path.exists():
+        return rows
+    try:
+        before = pd.read_csv(path).astype(object)
+        old = {_key(row): row for row in before.where(before.notna(), None).to_dict("records")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a table of speeds ({error!r}); move it away to measure anew") from error
+    return list((old | {_key(row): row for row in rows}).values())
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    """What a row is of."""
+    names = ("network", "precision", "compile", "batch size", "way", "runs")
+    return tuple(str(row[name]) for name in names if name == "network" or name in row)
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:

@@ -229,7 +229,8 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 def _how(task: Task) -> Row:
     recipe = task.recipe
-    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": recipe.compile}
+    mode = next(name for name, value in COMPILE.items() if value == recipe.compile)
+    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": mode}
 
 
 def _utilisation(operations: float, device: str) -> float | None:
