@@ -1,7 +1,10 @@
 """Words of the command line as values."""
 
 import ast
+import csv
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.specs import NetworkSpec, Row
@@ -37,8 +40,10 @@ def parse_counts(words: Iterable[str]) -> list[int]:
 def parse_network(text: str) -> Row:
     """``cifar_hbnet20:reading=fixed_point,depth=26`` as a row; the text is its key and label.
 
+    ``table=FILE.csv`` puts the file's numbers in place of its name, so that a run's id follows from them.
+
     Raises:
-        UserError: an option is not ``name=value``.
+        UserError: an option is not ``name=value``, or a table cannot be read.
     """
     name, _, rest = text.partition(":")
     options = {}
@@ -46,8 +51,33 @@ def parse_network(text: str) -> Row:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"option {item!r} of {name} is not name=value; write e.g. {name}:reading=fixed_point")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
+        options[key] = read_table(Path(value)) if key == "table" else _value(value)
     return Row(text, text, NetworkSpec(name, options))
+
+
+def read_table(path: Path) -> list[list[float]]:
+    """Numbers of a csv file without a heading, row by row; empty cells at the end of a row are left out.
+
+    Raises:
+        UserError: there is no such file, or a cell is not a number; says where.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [",".join(row).rstrip(", ").split(",") for row in csv.reader(file) if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"step table {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    table = []
+    for number, row in enumerate(rows, 1):
+        try:
+            table.append([float(cell) for cell in row])
+        except ValueError as error:
+            raise UserError(f"step table {path}, row {number}: {error}") from error
+    return table
+
+
+def _value(text: str) -> Any:
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.networks.layers import PadShortcut, conv3x3, initialize, projection_shortcut
-from lightning_modules.networks.updates import Transform, choice, create_rule
+from lightning_modules.networks.rules import create_rule
+from lightning_modules.networks.updates import Transform, choice
 
 SHORTCUTS = ("pad", "projection")
 
@@ -86,7 +87,7 @@ class CIFARResidualNetwork(nn.Module):
     Args:
         num_classes: outputs.
         depth: 6n + 2 layers.
-        method, reading, method_options: the update rule (``updates.METHODS``), e.g. ``coefficients="fixed"``.
+        method, reading, method_options: the update rule (``rules.METHODS``), e.g. ``coefficients="fixed"``.
         shortcut: "pad" (parameter-free) or "projection", where a stage changes the shape.
         pre_activation: BN and ReLU before each convolution instead of after it and after the sum.
         widths: channels of the three stages.

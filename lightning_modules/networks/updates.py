@@ -104,6 +104,10 @@ class UpdateRule(nn.Module):
         """The state after layer k, given t = T_k(point)."""
         raise TypeError(f"{type(self).__name__} must define step")
 
+    def finish(self, state: State) -> Tensor:
+        """The result, from the state after the last layer."""
+        return state.x
+
     def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
         """Run all layers from x_0 = x.
 
@@ -120,7 +124,7 @@ class UpdateRule(nn.Module):
             state = self.step(state, point, t, k)
             if activation is not None:
                 state = state._replace(x=activation(state.x))
-        return state.x
+        return self.finish(state)
 
     def _keeping(self, state: State, point: Tensor, k: int) -> AbstractContextManager:
         """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
@@ -267,23 +271,3 @@ class NesterovMultiStep(UpdateRule):
         v = t - point if self.reading == "fixed_point" else t
         m = self.beta[k] * (v if state.history is None else v + state.history)
         return State(gradient_step(point, t, self.reading) + m, m)
-
-
-METHODS: dict[str, type[UpdateRule]] = {
-    "gradient_descent": GradientDescent,
-    "heavy_ball": HeavyBall,
-    "two_coefficient": TwoCoefficient,
-    "nesterov": NesterovLookahead,
-    "nesterov_multi_step": NesterovMultiStep,
-}
-
-
-def create_rule(method: str, steps: int, reading: str = "residual", **options: object) -> UpdateRule:
-    """The rule of this name for ``steps`` layers.
-
-    Raises:
-        ValueError: unknown method, reading or option value (the valid ones are named).
-    """
-    rule = METHODS[choice("method", method, tuple(METHODS))]
-    accept_options(method, rule, options, hidden={"steps", "reading"})
-    return rule(steps, reading, **options)

@@ -116,6 +116,38 @@ def test_mistakes(run_in_process, tmp_path, words, parts):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "h.csv cannot be read: No such file or directory"),
+        ("1\na,1\n", "h.csv, row 2: could not convert string to float: 'a'"),
+        ("1\n", "cifar_resnet20: the step table has 1 rows for 2 steps"),
+        ("1,1\n1,1\n", "cifar_resnet20: the step table is not lower triangular: row 0 has 1.0 in column 1"),
+        ("1\n0,inf\n", "cifar_resnet20: entry inf in row 1, column 1 of the step table is not finite"),
+    ],
+    ids=str,
+)
+def test_bad_step_tables(run_in_process, tmp_path, text, part):
+    path = tmp_path / "h.csv"
+    if text is not None:
+        path.write_text(text)
+    network = f"cifar_resnet20:depth=14,method=step_table,table={path}"
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path / "results", "--network", network]
+    assert_mistake(run_in_process(*words), part)
+
+
+def test_a_method_given_by_its_step_table_is_trained(run_in_process, tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text("1,\n0.25,1.25\n")
+    network = f"cifar_resnet20:depth=14,method=step_table,table={path}"
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path / "r", "--seeds", "0", "--network", network]
+    done = run_in_process(*words)
+    assert done.returncode == 0, done.stderr
+    (record,) = (json.loads(p.read_text()) for p in tmp_path.glob("r/runs/quickstart/*/result.json"))
+    assert record["spec"]["network"]["options"]["table"] == [[1.0], [0.25, 1.25]]
+    assert record["coefficients"]["stages.0.rule.table.1"]["start"] == [0.25, 1.25]
+
+
 def test_results_directory_that_is_a_file(run_in_process, tmp_path):
     path = tmp_path / "file"
     path.write_text("x")

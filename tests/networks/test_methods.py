@@ -6,10 +6,12 @@ import math
 import pytest
 
 from lightning_modules.networks.methods import (
+    chebyshev,
     heavy_ball_beta,
     multi_step_table,
     nesterov_betas,
     nesterov_thetas,
+    optimized_gradient,
 )
 
 
@@ -60,3 +62,35 @@ def test_heavy_ball_beta_is_the_best_on_a_quadratic():
     best = heavy_ball_beta(mu)
     assert radius(best) == pytest.approx(math.sqrt(best), abs=1e-6)
     assert radius(best) < min(radius(best - 0.02), radius(best + 0.02))
+
+
+def test_chebyshev_iterates_are_chebyshev_polynomials():
+    """On a quadratic, x_k - x* = T_k((L + mu - 2 a) / (L - mu)) / T_k((L + mu) / (L - mu)) (x_0 - x*)."""
+    from numpy.polynomial.chebyshev import Chebyshev
+
+    mu, smoothness, steps = 0.05, 1.3, 8
+    table = chebyshev(steps, mu, smoothness)
+    for a in (mu, 0.4, 0.9, smoothness):
+        x = previous = 1.0
+        for k in range(steps):
+            x, previous = x + table.momentum[k] * (x - previous) - table.step[k] * a * x, x
+        polynomial = Chebyshev.basis(steps)
+        expected = polynomial((smoothness + mu - 2 * a) / (smoothness - mu))
+        expected /= polynomial((smoothness + mu) / (smoothness - mu))
+        assert x == pytest.approx(expected, abs=1e-13)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_optimized_gradient_reaches_its_bound_on_the_worst_function(steps):
+    """On the Huber function of Kim and Fessler (2017, theorem 5) the bound L R^2 / (2 theta_n^2) is met exactly."""
+    beta, gamma = optimized_gradient(steps)
+    thetas = [1.0]
+    for k in range(steps):
+        thetas.append((1 + math.sqrt(1 + (8 if k == steps - 1 else 4) * thetas[-1] ** 2)) / 2)
+    knee = 1 / thetas[-1] ** 2
+    x, w = 1.0, 1.0
+    for k in range(steps):
+        w_new = x - max(-knee, min(knee, x))
+        x, w = w_new + beta[k] * (w_new - w) + gamma[k] * (w_new - x), w_new
+    value = x**2 / 2 if abs(x) < knee else knee * abs(x) - knee**2 / 2
+    assert value == pytest.approx(1 / (2 * thetas[-1] ** 2), rel=1e-9)

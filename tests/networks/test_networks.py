@@ -10,6 +10,7 @@ from benchmark.complexity import complexity
 from benchmark.specs import NetworkSpec
 from lightning_modules import create_network, list_networks
 from lightning_modules.networks.registry import no_weight_decay
+from lightning_modules.networks.rules import METHODS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "networks.csv"
 
@@ -158,7 +159,16 @@ VARIANTS = [
     ("cifar_hbnet20", {"pre_activation": True}),
     *(
         ("cifar_resnet20", {"method": method, "reading": reading, "coefficients": "learned"})
-        for method in ("heavy_ball", "two_coefficient", "nesterov", "nesterov_multi_step")
+        for method in METHODS
+        if method not in ("gradient_descent", "linearized_admm", "step_table")
+        for reading in ("residual", "fixed_point")
+    ),
+    *(
+        ("cifar_resnet20", {"method": "step_table", "table": [[1, 0, 0], [0.2, 1, 0], [0.1, 0.3, 1]], **options})
+        for options in ({}, {"coefficients": "fixed"}, {"reading": "fixed_point"})
+    ),
+    *(
+        ("cifar_resnet20", {"method": "linearized_admm", "reading": reading})
         for reading in ("residual", "fixed_point")
     ),
     *(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
-from lightning_modules.networks.updates import METHODS, READINGS, create_rule
+from lightning_modules.networks.rules import METHODS, create_rule, step_table
+from lightning_modules.networks.updates import READINGS
 
 STEPS, SIZE = 9, 6
 phi = torch.tanh
@@ -75,6 +76,69 @@ def textbook_multi_step(u, z):
     return z
 
 
+def textbook_triple_momentum(u, z, mu=0.1, smoothness=1.0):
+    """Van Scoy et al. (2018), equations 2 to 4, in their own letters."""
+    rho = 1 - (mu / smoothness) ** 0.5
+    alpha, beta = (1 + rho) / smoothness, rho**2 / (2 - rho)
+    gamma, delta = rho**2 / ((1 + rho) * (2 - rho)), rho**2 / (1 - rho**2)
+    xi, previous = z, z
+    for _ in range(STEPS):
+        y = (1 + gamma) * xi - gamma * previous
+        xi, previous = (1 + beta) * xi - beta * previous - alpha * gradient(u, y), xi
+    return (1 + delta) * xi - delta * previous
+
+
+def textbook_optimized_gradient(u, z):
+    """Kim and Fessler (2016), algorithm OGM1, in their own letters."""
+    theta, x, y = 1.0, z, z
+    for i in range(STEPS):
+        factor = 4 if i < STEPS - 1 else 8
+        new = (1 + (1 + factor * theta**2) ** 0.5) / 2
+        y_new = x - gradient(u, x)
+        x = y_new + (theta - 1) / new * (y_new - y) + theta / new * (y_new - x)
+        theta, y = new, y_new
+    return x
+
+
+def textbook_strongly_convex_nesterov(u, z, mu=0.1):
+    beta = (1 - mu**0.5) / (1 + mu**0.5)
+    x, previous = z, z
+    for _ in range(STEPS):
+        y = x + beta * (x - previous)
+        x, previous = y - gradient(u, y), x
+    return x
+
+
+def textbook_chebyshev(u, z, mu=0.1):
+    """Golub and Varga (1961), as a three-term recurrence of the iterates themselves."""
+    sigma, gamma = (1 - mu) / (1 + mu), 2 / (1 + mu)
+    previous, x, omega = z, z - gamma * gradient(u, z), 2.0
+    for _ in range(STEPS - 1):
+        omega = 1 / (1 - sigma**2 * omega / 4)
+        x, previous = omega * (x - gamma * gradient(u, x) - previous) + previous, x
+    return x
+
+
+def textbook_admm(u, z):
+    first, second, dual = z, z, torch.zeros_like(z)
+    for _ in range(STEPS):
+        first = (first - gradient(u, first) + second - dual) / 2
+        second = (second - gradient(u, second) + first + dual) / 2
+        dual = dual + first - second
+    return second
+
+
+TABLE = [[0.9], [0.1, 1.2], [-0.2, 0.3, 0.8]] + [[0.01 * j for j in range(k)] + [1.0] for k in range(3, STEPS)]
+
+
+def textbook_step_table(u, z):
+    gradients = []
+    for row in TABLE:
+        gradients.append(gradient(u, z))
+        z = z - sum(h * g for h, g in zip(row, gradients, strict=True))
+    return z
+
+
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("coefficients", ["fixed", "learned"])
 @pytest.mark.parametrize(
@@ -84,10 +148,16 @@ def textbook_multi_step(u, z):
         ("heavy_ball", textbook_heavy_ball, {"beta": 0.3}),
         ("nesterov", textbook_nesterov, {}),
         ("nesterov_multi_step", textbook_multi_step, {}),
+        ("nesterov_strongly_convex", textbook_strongly_convex_nesterov, {}),
+        ("triple_momentum", textbook_triple_momentum, {}),
+        ("optimized_gradient", textbook_optimized_gradient, {}),
+        ("chebyshev", textbook_chebyshev, {}),
+        ("linearized_admm", textbook_admm, {}),
+        ("step_table", textbook_step_table, {"table": TABLE}),
     ],
 )
 def test_rule_is_the_optimizer(problem, method, textbook, options, coefficients, reading):
-    if method != "gradient_descent":
+    if method not in ("gradient_descent", "linearized_admm"):
         options = {**options, "coefficients": coefficients}
     _, u, x0 = problem
     ours = u @ network(problem, method, reading, **options)
@@ -126,7 +196,11 @@ def test_start_of_the_history_is_what_it_says(problem, reading):
     assert torch.allclose(zero, plain + 0.5 * x0, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("method", METHODS)
+ONE_TENSOR = [method for method in METHODS if method not in ("linearized_admm", "step_table")]
+"""ADMM carries two tensors, a table of steps all gradients."""
+
+
+@pytest.mark.parametrize("method", ONE_TENSOR)
 @pytest.mark.parametrize("reading", READINGS)
 def test_history_is_one_tensor(method, reading):
     """O(1) memory: every state holds x and at most one more tensor of its size."""
@@ -140,9 +214,39 @@ def test_history_is_one_tensor(method, reading):
         assert state.history is None or state.history.shape == (3,)
 
 
+@pytest.mark.parametrize("method", ONE_TENSOR)
+def test_every_method_is_its_step_table(problem, method):
+    table = step_table(method, STEPS)
+    assert torch.equal(table, table.tril())
+    by_table = network(problem, "step_table", "residual", table=table.tolist(), coefficients="fixed")
+    assert torch.allclose(by_table, network(problem, method, "residual"), rtol=0, atol=1e-12)
+
+
+def test_step_table_of_the_multi_step_form_is_its_recursion():
+    expected = torch.tensor([row + [0.0] * (STEPS - len(row)) for row in multi_step_table(nesterov_betas(STEPS))])
+    assert torch.allclose(step_table("nesterov_multi_step", STEPS), expected, rtol=0, atol=1e-14)
+
+
+def test_momentum_without_any_is_gradient_descent(problem):
+    """mu = L leaves no momentum; the step stays 1."""
+    expected = network(problem, "gradient_descent", "residual")
+    for method in ("nesterov_strongly_convex", "triple_momentum", "chebyshev"):
+        assert torch.allclose(network(problem, method, "residual", mu=1.0), expected, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"method": "triple_momentum", "mu": 0.0}, r"mu must be in \(0, smoothness\], got mu = 0.0"),
+        ({"method": "chebyshev", "mu": 2.0}, r"mu must be in \(0, smoothness\], got mu = 2.0"),
+        ({"method": "optimized_gradient", "smoothness": 0.0}, "smoothness must be positive, got 0.0"),
+        ({"method": "step_table", "table": [[1.0], [1.0, 1.0]]}, "has 2 rows for 3 steps"),
+        ({"method": "step_table", "table": [[1.0], [1.0], [1, 1, 1]]}, "row 1 of the step table has 1 entries"),
+        (
+            {"method": "step_table", "table": [[1.0, 2.0], [1, 1], [1, 1, 1]]},
+            "not lower triangular: row 0 has 2.0 in",
+        ),
+        ({"method": "step_table", "table": [[1.0], [1, float("nan")], [1, 1, 1]]}, "nan in row 1, column 1"),
         ({"method": "heavyball"}, "unknown method 'heavyball'; valid: gradient_descent, heavy_ball"),
         ({"method": "nesterov", "reading": "fixed"}, "unknown reading 'fixed'; valid: residual, fixed_point"),
         ({"method": "heavy_ball", "coefficients": "free"}, "unknown coefficients 'free'"),

@@ -1,0 +1,171 @@
+"""Update rules of faster methods than heavy ball and Nesterov's, and of any method given by its step table.
+
+Shapes: every tensor of a stage has one shape, whatever it is. Coefficients and rates: ``methods``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.networks.methods import (
+    MomentumTable,
+    chebyshev,
+    check_step_table,
+    optimized_gradient,
+    strongly_convex_nesterov,
+    triple_momentum,
+)
+from lightning_modules.networks.updates import State, Transform, UpdateRule, gradient_step, look_ahead, scalars
+
+MU = 0.1
+"""Default strong convexity of f at L = 1: condition number 10. A convolutional network has no known mu."""
+
+
+def descent(point: Tensor, t: Tensor, reading: str) -> Tensor:
+    """v = -grad f(point), given t = T(point)."""
+    return t - point if reading == "fixed_point" else t
+
+
+class MomentumMethod(UpdateRule):
+    """x_{k+1} = x_k + momentum_k (x_k - x_{k-1}) + step_k v(x_k + lookahead_k (x_k - x_{k-1})); x_{-1} = x_0.
+
+    Learned coefficients start from the table; layer 0 has no history and so no momenta.
+    """
+
+    def __init__(self, steps: int, reading: str, coefficients: str, table: MomentumTable) -> None:
+        super().__init__(steps, reading)
+        self.step_size = scalars(table.step, coefficients)
+        self.momentum = scalars(table.momentum[1:], coefficients)
+        self.looks_ahead = any(table.lookahead)
+        self.lookahead = scalars(table.lookahead[1:] if self.looks_ahead else (), coefficients)
+        self.output = scalars((table.output,) if table.output else (), coefficients)
+
+    def point(self, state: State, k: int) -> Tensor:
+        return look_ahead(state, self.lookahead[k - 1]) if k and self.looks_ahead else state.x
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        base = look_ahead(state, self.momentum[k - 1]) if k else state.x
+        return State(base + self.step_size[k] * descent(point, t, self.reading), state.x)
+
+    def finish(self, state: State) -> Tensor:
+        return look_ahead(state, self.output[0]) if len(self.output) else state.x
+
+
+class StronglyConvexNesterov(MomentumMethod):
+    """``methods.strongly_convex_nesterov``."""
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        mu: float = MU,
+        smoothness: float = 1.0,
+    ) -> None:
+        super().__init__(steps, reading, coefficients, strongly_convex_nesterov(steps, mu, smoothness))
+
+
+class TripleMomentum(MomentumMethod):
+    """``methods.triple_momentum``."""
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        mu: float = MU,
+        smoothness: float = 1.0,
+    ) -> None:
+        super().__init__(steps, reading, coefficients, triple_momentum(steps, mu, smoothness))
+
+
+class Chebyshev(MomentumMethod):
+    """``methods.chebyshev``."""
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        mu: float = MU,
+        smoothness: float = 1.0,
+    ) -> None:
+        super().__init__(steps, reading, coefficients, chebyshev(steps, mu, smoothness))
+
+
+class OptimizedGradient(UpdateRule):
+    """``methods.optimized_gradient``, with d_k = x_k - w_k as the one tensor of history.
+
+    x_{k+1} = x_k + v_k / L + d_{k+1}, d_{k+1} = beta_k (v_k / L + d_k) + gamma_k v_k / L, d_0 = 0.
+    """
+
+    def __init__(
+        self, steps: int, reading: str = "residual", coefficients: str = "learned", smoothness: float = 1.0
+    ) -> None:
+        super().__init__(steps, reading)
+        if not smoothness > 0:
+            raise ValueError(f"smoothness must be positive, got {smoothness}")
+        beta, gamma = optimized_gradient(steps)
+        self.beta, self.gamma = scalars(beta[1:], coefficients), scalars(gamma, coefficients)
+        self.step_size = 1 / smoothness
+
+    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+        v = self.step_size * descent(point, t, self.reading)
+        d = self.gamma[k] * v
+        if k:
+            d = d + self.beta[k - 1] * (v + state.history)
+        return State(state.x + v + d, d)
+
+
+class LinearizedADMM(UpdateRule):
+    """ADMM on f(x') + f(x'') subject to x' = x'', linearised, with penalty 1 (Li et al. 2018).
+
+        x'_{k+1}  = 1/2 (G(x'_k)  + x''_k    - l_k)
+        x''_{k+1} = 1/2 (G(x''_k) + x'_{k+1} + l_k)
+        l_{k+1}   = l_k + x'_{k+1} - x''_{k+1},       G(x) = x - grad f(x), x'_0 = x''_0 = x_0, l_0 = 0
+
+    The result is x''. Each layer evaluates its transform twice, at twice the multiply-adds.
+    """
+
+    def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
+        first, second, dual = x, x, torch.zeros_like(x)
+        for transform in transforms:
+            first = 0.5 * (gradient_step(first, transform(first), self.reading) + second - dual)
+            if activation is not None:
+                first = activation(first)
+            second = 0.5 * (gradient_step(second, transform(second), self.reading) + first + dual)
+            if activation is not None:
+                second = activation(second)
+            dual = dual + first - second
+        return second
+
+
+class StepTable(UpdateRule):
+    """x_{k+1} = x_k + sum_{j<=k} h_{k+1}^j v_j for any lower-triangular table of steps.
+
+    All v_j are kept: memory grows with the layers, unlike that of methods with a short recurrence.
+
+    Args:
+        table: ``table[k][j]`` = h_{k+1}^j, at least as many rows as steps (``methods.check_step_table``).
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        table: Sequence[Sequence[float]] = (),
+    ) -> None:
+        super().__init__(steps, reading)
+        rows = [scalars(row, coefficients) for row in check_step_table(table, steps)]
+        self.table = nn.ParameterList(rows) if coefficients == "learned" else rows
+
+    def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
+        gradients: list[Tensor] = []
+        for row, transform in zip(self.table, transforms, strict=True):
+            gradients.append(descent(x, transform(x), self.reading))
+            x = x + sum(h * v for h, v in zip(row, gradients, strict=True))
+            if activation is not None:
+                x = activation(x)
+        return x

@@ -1,0 +1,74 @@
+"""Update rules by name. ``create_rule("heavy_ball", steps=9, reading="residual")``."""
+
+import torch
+from torch import Tensor
+
+from lightning_modules.networks.accelerated import (
+    Chebyshev,
+    LinearizedADMM,
+    OptimizedGradient,
+    StepTable,
+    StronglyConvexNesterov,
+    TripleMomentum,
+)
+from lightning_modules.networks.updates import (
+    GradientDescent,
+    HeavyBall,
+    NesterovLookahead,
+    NesterovMultiStep,
+    TwoCoefficient,
+    UpdateRule,
+    accept_options,
+    choice,
+)
+
+METHODS: dict[str, type[UpdateRule]] = {
+    "gradient_descent": GradientDescent,
+    "heavy_ball": HeavyBall,
+    "two_coefficient": TwoCoefficient,
+    "nesterov": NesterovLookahead,
+    "nesterov_multi_step": NesterovMultiStep,
+    "nesterov_strongly_convex": StronglyConvexNesterov,
+    "optimized_gradient": OptimizedGradient,
+    "triple_momentum": TripleMomentum,
+    "chebyshev": Chebyshev,
+    "linearized_admm": LinearizedADMM,
+    "step_table": StepTable,
+}
+
+
+def create_rule(method: str, steps: int, reading: str = "residual", **options: object) -> UpdateRule:
+    """The rule of this name for ``steps`` layers.
+
+    Raises:
+        ValueError: unknown method, reading or option value (the valid ones are named).
+    """
+    rule = METHODS[choice("method", method, tuple(METHODS))]
+    accept_options(method, rule, options, hidden={"steps", "reading"})
+    return rule(steps, reading, **options)
+
+
+def step_table(method: str, steps: int, **options: object) -> Tensor:
+    """The method as one lower-triangular table of steps, (steps, steps), float64, with theory's coefficients.
+
+    With p_k the point at which layer k's gradient is taken, and p_n the result, row k is h_{k+1} in
+    p_{k+1} = p_k + sum_{j<=k} h_{k+1}^j v_j. It is read off a run whose j-th gradient is the j-th unit vector.
+
+    Raises:
+        ValueError: as ``create_rule``, or the method takes two gradients in a layer.
+    """
+    if method == "linearized_admm":
+        raise ValueError("linearized_admm takes two gradients in a layer, so one step table cannot hold it")
+    if method != "gradient_descent":
+        options = {"coefficients": "fixed", **options}
+    rule = create_rule(method, steps, "residual", **options)
+    points: list[Tensor] = []
+
+    def gradient(point: Tensor) -> Tensor:
+        points.append(point)
+        return units[len(points) - 1]
+
+    units = torch.eye(steps, dtype=torch.float64)
+    with torch.no_grad():
+        result = rule(torch.zeros(steps, dtype=torch.float64), [gradient] * steps)
+    return torch.stack([*points, result]).diff(dim=0)
