@@ -15,7 +15,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar tables speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar tables theory speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 
 tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+
+theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
+	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 speed: $(STAMP) ## Measure training steps: ours, the usual loop, a bare loop; what a structure costs (a quiet machine)
 	$(BIN)/python -m benchmark speed --results-dir "$(RESULTS_DIR)" $(ARGS)

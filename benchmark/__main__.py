@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmark plan|run|tables EXPERIMENT`` and ``speed`` (also installed as ``oin``).
+"""The command line, ``python -m benchmark COMMAND ...`` (also installed as ``oin``).
 
 Parsing imports no torch, so that help and mistakes answer at once.
 """
@@ -19,6 +19,7 @@ from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.specs import Experiment
 
 DAY = 86_400
+DRAWN_LAYERS = 8
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 
 ExperimentName = Annotated[
@@ -100,6 +101,16 @@ class Speed:
     """Where the tables and the chart go."""
 
 
+@dataclass(frozen=True)
+class Theory:
+    """Measure how fast each method's network converges on the function it descends, beside what is proven."""
+
+    layers: int = 120
+    """Depth of the deepest network."""
+    results_dir: Path = Path("results")
+    """Where the tables and figures go."""
+
+
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
     try:
@@ -112,13 +123,13 @@ def main() -> None:
         sys.exit(130)
 
 
-def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed:
+def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed | Theory:
     """tyro's parser, with its boxed error message folded into one line."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
             return tyro.cli(
-                Plan | Run | Tables | Speed,
+                Plan | Run | Tables | Speed | Theory,
                 prog="python -m benchmark",
                 description="Network structures from optimization algorithms: run the tables, one command each.",
                 args=arguments,
@@ -132,9 +143,11 @@ def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed:
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
 
 
-def _act(command: Plan | Run | Tables | Speed) -> int:
+def _act(command: Plan | Run | Tables | Speed | Theory) -> int:
     if isinstance(command, Speed):
         return _measure_speed(command)
+    if isinstance(command, Theory):
+        return _measure_theory(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir)
@@ -212,6 +225,22 @@ def _measure_speed(command: Speed) -> int:
     structures = suite.measure_structures(names, settings, print)
     packed = suite.measure_packing([name for name in names if name in suite.PACKED], counts, settings, print)
     paths = write_speed(command.results_dir, loops, structures, packed, suite.environment(settings))
+    print("wrote " + ", ".join(map(str, paths)))
+    return 0
+
+
+def _measure_theory(command: Theory) -> int:
+    if command.layers < 2:
+        raise UserError(f"--layers is {command.layers}; it must be at least 2")
+
+    from benchmark import grid
+    from benchmark.report.theory import write_convergence, write_step_tables
+    from benchmark.theory import convergence
+
+    grid.check_writable(command.results_dir)
+    titles = {name: method.title for name, method in convergence.METHODS.items()}
+    paths = write_convergence(command.results_dir, convergence.measure(layers=command.layers), titles)
+    paths += write_step_tables(command.results_dir, convergence.step_tables(DRAWN_LAYERS))
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 
