@@ -15,7 +15,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar tables theory speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar tables theory verify-paper speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 
 theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
 	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)
+
+verify-paper: $(STAMP) ## Look for the published numbers in the paper's PDF (ARGS="--pdf FILE" without network)
+	$(BIN)/python -m benchmark verify-paper $(ARGS)
 
 speed: $(STAMP) ## Measure training steps: ours, the usual loop, a bare loop; what a structure costs (a quiet machine)
 	$(BIN)/python -m benchmark speed --results-dir "$(RESULTS_DIR)" $(ARGS)

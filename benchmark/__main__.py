@@ -111,6 +111,21 @@ class Theory:
     """Where the tables and figures go."""
 
 
+@dataclass(frozen=True)
+class VerifyPaper:
+    """Look for each published number in the paper's PDF, beside its row label."""
+
+    pdf: Path | None = None
+    """The paper; by default it is fetched from its public address."""
+    write: bool = False
+    """Mark what was verified in results/paper/*.csv."""
+    results_dir: Path = Path("results")
+    """The directory whose paper/*.csv are checked."""
+
+
+Command = Plan | Run | Tables | Speed | Theory | VerifyPaper
+
+
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
     try:
@@ -123,13 +138,13 @@ def main() -> None:
         sys.exit(130)
 
 
-def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed | Theory:
+def _parse(arguments: list[str]) -> Command:
     """tyro's parser, with its boxed error message folded into one line."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
             return tyro.cli(
-                Plan | Run | Tables | Speed | Theory,
+                Command,
                 prog="python -m benchmark",
                 description="Network structures from optimization algorithms: run the tables, one command each.",
                 args=arguments,
@@ -143,11 +158,13 @@ def _parse(arguments: list[str]) -> Plan | Run | Tables | Speed | Theory:
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
 
 
-def _act(command: Plan | Run | Tables | Speed | Theory) -> int:
+def _act(command: Command) -> int:
     if isinstance(command, Speed):
         return _measure_speed(command)
     if isinstance(command, Theory):
         return _measure_theory(command)
+    if isinstance(command, VerifyPaper):
+        return _verify_paper(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir)
@@ -243,6 +260,26 @@ def _measure_theory(command: Theory) -> int:
     paths += write_step_tables(command.results_dir, convergence.step_tables(DRAWN_LAYERS))
     print("wrote " + ", ".join(map(str, paths)))
     return 0
+
+
+def _verify_paper(command: VerifyPaper) -> int:
+    """Exit 0 if every number was found, else 1."""
+    from benchmark import paper
+
+    tables = sorted((command.results_dir / "paper").glob("*.csv"))
+    if not tables:
+        raise UserError(f"{command.results_dir / 'paper'} holds no tables of published numbers")
+    pages = paper.read_pages(command.pdf)
+    findings = {path: paper.verify(paper.read_numbers(path), pages) for path in tables}
+    for path, found in findings.items():
+        print(path)
+        for f in found:
+            where = f"page {f.page}: {' '.join(f.row)}" if f.page else "no such row"
+            print(f"  {f.outcome:9}  {f.model}, {f.dataset}, {f.metric}: {f.value}  ({where})")
+        if command.write:
+            source = command.pdf.name if command.pdf else paper.URL.rpartition("/")[2]
+            print(f"  {paper.write_provenance(path, found, source)} marked as verified")
+    return int(any(f.outcome != paper.VERIFIED for found in findings.values() for f in found))
 
 
 def _confirm(seconds: float, yes: bool) -> None:

@@ -55,7 +55,7 @@ def test_help_imports_no_torch():
         [sys.executable, "-c", HELP_WITHOUT_HEAVY_IMPORTS], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "{plan,run,tables,speed,theory}" in done.stdout
+    assert "{plan,run,tables,speed,theory,verify-paper}" in done.stdout
 
 
 @pytest.mark.parametrize(
