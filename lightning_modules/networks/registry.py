@@ -1,8 +1,9 @@
 """Networks by name. ``create_network("cifar_hbnet56", num_classes=10, reading="fixed_point")``.
 
 ResNet is gradient descent in the residual reading, the plain network gradient descent in the fixed-point reading,
-HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone. Overrides are
-the options of the backbone (``CIFARResidualNetwork``, ``CIFARDenseNetwork``), ``depth`` included.
+HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone; ``feedforward``
+is the theory's own network. Overrides are the options of the backbone (``CIFARResidualNetwork``,
+``CIFARDenseNetwork``, ``FeedforwardNetwork``), ``depth`` included.
 """
 
 import difflib
@@ -11,6 +12,7 @@ from functools import partial
 from torch import nn
 
 from lightning_modules.networks.dense import CIFARDenseNetwork
+from lightning_modules.networks.feedforward import FeedforwardNetwork
 from lightning_modules.networks.residual import CIFARResidualNetwork
 
 _STRUCTURES = {
@@ -33,6 +35,7 @@ _BUILDERS: dict[str, partial[nn.Module]] = {
     "cifar_densenet_bc100": partial(CIFARDenseNetwork, depth=100, bottleneck=True, compression=0.5),
     "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_AGD),
     "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_AGD),
+    "feedforward": partial(FeedforwardNetwork),
 }
 
 
