@@ -1,8 +1,8 @@
 """Networks by name. ``create_network("cifar_hbnet56", num_classes=10, reading="fixed_point")``.
 
 ResNet is gradient descent in the residual reading, the plain network gradient descent in the fixed-point reading,
-HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone; ``feedforward``
-is the theory's own network. Overrides are the options of the backbone (``CIFARResidualNetwork``,
+HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone, and
+``feedforward`` is the theory's own network. Overrides are the options of the backbone (``CIFARResidualNetwork``,
 ``CIFARDenseNetwork``, ``FeedforwardNetwork``), ``depth`` included.
 """
 
