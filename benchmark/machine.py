@@ -64,7 +64,8 @@ def describe_device(device: str) -> str:
     """E.g. ``CPU: AMD EPYC, 2 threads`` or ``GPU: NVIDIA H200``."""
     if device == "cuda":
         return f"GPU: {torch.cuda.get_device_name()}"
-    return f"CPU: {_cpu_name()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU: {_cpu_name()}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _cpu_name() -> str:
