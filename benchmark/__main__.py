@@ -238,10 +238,13 @@ def _measure_speed(command: Speed) -> int:
     grid.check_writable(command.results_dir)
     compared = [name for structures in suite.STRUCTURES.values() for name in structures]
     names = suite.select([*suite.NETWORKS, *compared], command.only)
+    environment = suite.environment(settings)
     loops = suite.measure_loops([name for name in names if name in suite.NETWORKS], settings, print)
+    write_speed(command.results_dir, loops, [], [], environment)
     structures = suite.measure_structures(names, settings, print)
+    write_speed(command.results_dir, [], structures, [], environment)
     packed = suite.measure_packing([name for name in names if name in suite.PACKED], counts, settings, print)
-    paths = write_speed(command.results_dir, loops, structures, packed, suite.environment(settings))
+    paths = write_speed(command.results_dir, loops, structures, packed, environment)
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

@@ -62,9 +62,9 @@ def read_table(path: Path) -> list[list[float]]:
         UserError: there is no such file, or a cell is not a number; says where.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [",".join(row).rstrip(", ").split(",") for row in csv.reader(file) if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"step table {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     table = []
     for number, row in enumerate(rows, 1):
@@ -76,8 +76,8 @@ def read_table(path: Path) -> list[list[float]]:
 
 
 def _value(text: str) -> Any:
-    """A Python literal, or the text itself."""
+    """A Python literal, true or false in any case, or the text itself."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+    except (ValueError, SyntaxError, TypeError, MemoryError):
         return text

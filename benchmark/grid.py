@@ -81,8 +81,9 @@ def check_network(network: NetworkSpec, source: Source) -> None:
         raise UserError(f"unknown network {network.name!r}; {closest(network.name, list_networks())}")
     try:
         complexity(network, source.num_classes, source.image_shape)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{network.name}: {error}") from error
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{network.name}: {reason}") from error
 
 
 def prepare(cells: Sequence[tuple[Cell, Source]], data_dir: Path) -> None:

@@ -54,7 +54,7 @@ def has_fast_bf16(device: str) -> bool:
     in float32 on such a Xeon, and 0.6 times on an EPYC.
     """
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return False
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or "AuthenticAMD" in _cpu_info()

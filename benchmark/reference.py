@@ -5,6 +5,7 @@ usual CIFAR repositories do (``kuangliu/pytorch-cifar``, ``akamaster/pytorch_res
 ``loop="reference"`` is trained by it, to show that ours is as accurate; ``speed`` measures it beside ours.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -19,6 +20,7 @@ from torchvision import transforms
 
 from benchmark.specs import RecipeSpec
 from datamodules.array import ArrayDataModule
+from lightning_modules.classifier import DivergedError
 
 WORKERS = 2
 EVAL_BATCH_SIZE = 500
@@ -53,6 +55,9 @@ def train_and_test(
     """Train for the recipe's epochs, evaluating after each, and return ``test_loss`` and ``test_error`` (percent).
 
     Seeds come from torch's global generator. ``record`` is called with each epoch's row of metrics.
+
+    Raises:
+        DivergedError: a loss is not finite.
     """
     arrays, limit = datamodule.arrays, recipe.limit_batches or None
     train = create_loader(
@@ -66,6 +71,8 @@ def train_and_test(
         started, rate, losses = time.perf_counter(), schedule.get_last_lr()[0], []
         for images, labels in islice(train, limit):
             losses.append(train_step(network, optimizer, images, labels))
+            if not math.isfinite(losses[-1]):
+                raise DivergedError(f"loss is {losses[-1]} in epoch {epoch}, batch {len(losses) - 1}")
             schedule.step()
         trained = time.perf_counter()
         loss, error = evaluate(network, islice(test, limit))

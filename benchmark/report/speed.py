@@ -170,7 +170,7 @@ def _merge(path: Path, rows: list[Row]) -> list[Row]:
     if not path.exists():
         return rows
     try:
-        before = pd.read_csv(path).astype(object)
+        before = pd.read_csv(path, dtype={"commit": str, "torch": str, "lightning": str}).astype(object)
         old = {_key(row): row for row in before.where(before.notna(), None).to_dict("records")}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a table of speeds ({error!r}); move it away to measure anew") from error

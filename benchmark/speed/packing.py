@@ -29,10 +29,15 @@ class StackedNetwork(nn.Module):
 
     Args:
         networks: S networks that differ in their values alone.
+
+    Raises:
+        ValueError: a memory_efficient network, which computes again outside of ``functional_call``.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
+        if any(getattr(module, "memory_efficient", False) for module in networks[0].modules()):
+            raise ValueError("memory_efficient networks cannot be stacked; stack them without the option")
         self.stacked = copy.deepcopy(networks[0])
         for values, make in zip(
             stack_module_state(list(networks)), (nn.Parameter, torch.Tensor.detach), strict=True

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import UserError
-from benchmark.theory.activations import Activation
+from benchmark.theory.activations import Activation, check_monotone
 
 SYMMETRIC, POSITIVE = 1e-10, 1e-12
 """Relative to the largest eigenvalue: how far from symmetric, and how close to singular, a W may be."""
@@ -27,10 +27,12 @@ class Objective:
         activation: Phi and Psi.
 
     Raises:
-        UserError: W is not square, finite, symmetric or positive definite; says which and by how much.
+        UserError: W is not square, finite, symmetric or positive definite, or Phi is not monotone; says which and
+            by how much.
     """
 
     def __init__(self, weight: Tensor, activation: Activation) -> None:
+        check_monotone(activation.phi)
         self.weight, self.activation = _check(weight), activation
         self.eigenvalues, vectors = torch.linalg.eigh(self.weight)
         self.root = vectors * self.eigenvalues.sqrt() @ vectors.T

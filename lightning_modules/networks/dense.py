@@ -61,7 +61,7 @@ class DenseBlock(nn.Module):
 
     Args:
         memory_efficient: keep for the backward pass only the channels that each layer adds, and compute the rest
-            (concatenation, BN, ReLU, convolution) again.
+            (concatenation, BN, ReLU, convolution) again. Under ``torch.compile`` the compiler decides instead.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class DenseBlock(nn.Module):
 
     def read(self, features: list[Tensor], k: int) -> Tensor:
         """``transform`` of the features, kept for the backward pass or to be computed again."""
-        if not self.memory_efficient or not torch.is_grad_enabled():
+        if not self.memory_efficient or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.transform(concatenate(features), k)
         return checkpoint(
             lambda *parts: self.transform(concatenate(parts), k),

@@ -102,6 +102,7 @@ SMOKE = ["--profile", "smoke", "--device", "cpu"]
         (["--network", "cifar_hbnett20"], ["unknown network 'cifar_hbnett20'; did you mean cifar_hbnet20"]),
         (["--network", "cifar_resnet20:depth=21"], ["depth 21 is not 6n + 2; the nearest are 20 and 26"]),
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
+        (["--network", "cifar_densenet40:growth=-1"], ["cifar_densenet40:"]),
         (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
         (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
         (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),
@@ -430,3 +431,10 @@ def uninterrupted(tmp_path_factory):
     assert "HB-Net-14" in done.stdout
     assert (results / "tables/quickstart.md").exists()
     return weights_and_metrics(results)
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("False", False), ("none", "none"), ("2", 2)])
+def test_option_values(word, value):
+    from benchmark.arguments import parse_network
+
+    assert parse_network(f"cifar_resnet20:x={word}").network.options == {"x": value}

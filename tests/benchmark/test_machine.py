@@ -28,7 +28,7 @@ def test_a_precision_asked_for_is_kept():
 
 
 def test_bf16_on_a_gpu_without_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
     assert machine.choose_precision("auto", "cuda") == "32-true"
     with pytest.raises(UserError, match="bf16-mixed is not supported by Tesla K80; take 32-true"):

@@ -64,3 +64,9 @@ def test_a_process_that_dies_is_an_error_and_not_a_wait():
     task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
     with pytest.raises(RuntimeError, match="exit code 1"):
         time_processes(task, 1, steps=1)
+
+
+def test_networks_that_compute_again_are_not_stacked():
+    networks = [create_network("cifar_densenet40", depth=10, memory_efficient=True) for _ in range(2)]
+    with pytest.raises(ValueError, match="memory_efficient networks cannot be stacked"):
+        StackedNetwork(networks)

@@ -1,5 +1,7 @@
 """The usual loop and ours agree where they should: same weights, same images, same rates, same step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -7,7 +9,8 @@ import torch
 
 from benchmark import reference
 from benchmark.specs import RecipeSpec
-from lightning_modules.classifier import LitClassifier
+from datamodules import DigitsDataModule
+from lightning_modules.classifier import DivergedError, LitClassifier
 from lightning_modules.recipes import DEFAULTS
 
 RECIPES = [
@@ -84,3 +87,16 @@ def test_evaluation_counts_every_image_once():
     loss, error = reference.evaluate(Constant(), batches)
     assert error == pytest.approx(20.0)
     assert loss == pytest.approx((4 * np.log(1 + np.exp(-1)) + np.log(1 + np.e)) / 5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run():
+    datamodule = DigitsDataModule(batch_size=64)
+    datamodule.setup()
+    images = datamodule.arrays.train_images.repeat(1, 1, 1, 3)
+    arrays = dataclasses.replace(datamodule.arrays, train_images=images, test_images=images[:9])
+    datamodule.arrays = arrays
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    with torch.no_grad():
+        network[1].weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="loss is nan in epoch 0, batch 0"):
+        reference.train_and_test(network, datamodule, RECIPES[0], lambda row: None)

@@ -153,3 +153,11 @@ def test_a_table_that_cannot_be_read_is_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="is not a table of speeds"):
         write_speed(tmp_path, [row("two", 10.0)], [], [], environment)
     assert path.read_text() == "not,a\ntable of,speeds"
+
+
+def test_commits_of_digits_stay_as_they_are(tmp_path):
+    environment = {**suite.environment(TINY), "git": {"commit": "0123456789", "dirty": False}}
+    write_speed(tmp_path, [row("one", 10.0)], [], [], environment)
+    write_speed(tmp_path, [row("two", 20.0)], [], [], environment)
+    (path,) = tmp_path.glob("tables/*-loops.csv")
+    assert pd.read_csv(path, dtype=str)["commit"].tolist() == ["0123456", "0123456"]

@@ -257,3 +257,10 @@ def test_momentum_without_any_is_gradient_descent(problem):
 def test_bad_options(arguments, message):
     with pytest.raises(ValueError, match=message):
         create_rule(steps=3, **arguments)
+
+
+def test_a_start_of_lower_precision_than_the_layers():
+    """As under autocast, where some activations run in float32."""
+    rule = create_rule("nesterov", 4, "fixed_point", coefficients="fixed")
+    result = rule(torch.ones(3, dtype=torch.bfloat16), [lambda x: phi(0.5 * x.float())] * 4)
+    assert result.dtype == torch.float32

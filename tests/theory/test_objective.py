@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmark.errors import UserError
-from benchmark.theory.activations import ACTIVATIONS, get_activation
+from benchmark.theory.activations import ACTIVATIONS, Activation, get_activation
 from benchmark.theory.objective import Objective, random_weight
 
 SIZE = 7
@@ -90,3 +90,8 @@ def test_bad_weights(weight, message):
 def test_bad_spectra(mu, smallest):
     with pytest.raises(UserError, match="must lie above 0 and below 1"):
         random_weight(4, mu, 0, smallest)
+
+
+def test_an_activation_that_is_not_monotone():
+    with pytest.raises(UserError, match="not monotone: it decreases at"):
+        Objective(torch.eye(2) / 2, Activation(torch.sin, lambda x: -torch.cos(x), 1.0))
