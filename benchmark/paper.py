@@ -5,16 +5,16 @@ from a label to the next one, wherever lines break.
 """
 
 import csv
+import http.client
 import io
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
+from pypdf.errors import DependencyError, PyPdfError
 
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
@@ -52,14 +52,14 @@ def read_pages(pdf: Path | None) -> list[str]:
         try:
             with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as answer:
                 source = io.BytesIO(answer.read())
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise UserError(f"cannot fetch {URL} ({reason}); save it and pass it with --pdf FILE") from error
     else:
         source = pdf
     try:
         return [page.extract_text() for page in PdfReader(source).pages]
-    except (OSError, PyPdfError, ValueError) as error:
+    except (OSError, PyPdfError, DependencyError, ValueError) as error:
         raise UserError(f"{pdf or URL} cannot be read as a PDF: {error}") from error
 
 

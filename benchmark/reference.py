@@ -54,6 +54,8 @@ def train_and_test(
 ) -> dict[str, float]:
     """Train for the recipe's epochs, evaluating after each, and return ``test_loss`` and ``test_error`` (percent).
 
+    Curves are of the held-out images if there are any, else of the test images.
+
     Seeds come from torch's global generator. ``record`` is called with each epoch's row of metrics.
 
     Raises:
@@ -63,10 +65,9 @@ def train_and_test(
     train = create_loader(
         *datamodule.training_arrays(), recipe.batch_size, shuffle=True, augment=datamodule.augment
     )
-    test = create_loader(arrays.test_images, arrays.test_labels, EVAL_BATCH_SIZE)
+    evaluation = create_loader(*datamodule.evaluation_arrays(), EVAL_BATCH_SIZE)
     optimizer = create_optimizer(network, recipe)
     schedule = create_schedule(optimizer, recipe, min(len(train), limit or len(train)))
-    tested = {}
     for epoch in range(recipe.epochs):
         started, rate, losses = time.perf_counter(), schedule.get_last_lr()[0], []
         for images, labels in islice(train, limit):
@@ -75,8 +76,7 @@ def train_and_test(
                 raise DivergedError(f"loss is {losses[-1]} in epoch {epoch}, batch {len(losses) - 1}")
             schedule.step()
         trained = time.perf_counter()
-        loss, error = evaluate(network, islice(test, limit))
-        tested = {"test_loss": loss, "test_error": error}
+        loss, error = evaluate(network, islice(evaluation, limit))
         record(
             {
                 "epoch": epoch,
@@ -88,7 +88,10 @@ def train_and_test(
                 "train_seconds": trained - started,
             }
         )
-    return tested
+    if datamodule.validation:
+        test = create_loader(arrays.test_images, arrays.test_labels, EVAL_BATCH_SIZE)
+        loss, error = evaluate(network, islice(test, limit))
+    return {"test_loss": loss, "test_error": error}
 
 
 def create_loader(

@@ -108,14 +108,18 @@ class ArrayDataModule(pl.LightningDataModule):
             return arrays.train_images, arrays.train_labels
         return arrays.train_images[self.kept], arrays.train_labels[self.kept]
 
+    def evaluation_arrays(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that curves are drawn from: the held-out ones, or without those the test images."""
+        arrays = self._loaded()
+        if not self.validation:
+            return arrays.test_images, arrays.test_labels
+        return arrays.train_images[self.held_out], arrays.train_labels[self.held_out]
+
     def train_dataloader(self) -> Batches:
         return self._batches(*self.training_arrays(), self.batch_size, shuffle=True, augment=self.augment)
 
     def val_dataloader(self) -> Batches:
-        if not self.validation:
-            return self.test_dataloader()
-        arrays = self._loaded()
-        return self._batches(arrays.train_images[self.held_out], arrays.train_labels[self.held_out])
+        return self._batches(*self.evaluation_arrays())
 
     def test_dataloader(self) -> Batches:
         arrays = self._loaded()

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
-from benchmark.report.grid import three_digits
+from benchmark.report.grid import NOTHING, three_digits
 
 Row = Mapping[str, Any]
 
@@ -100,8 +100,8 @@ def _loop_line(row: Row) -> dict[str, str]:
         "data / forward / backward / optimizer, %": " / ".join(
             f"{100 * row[f'{phase} ms'] / total:.0f}" for phase in PHASES
         ),
-        "peak MB, usual": f"{row['reference peak bytes'] / MEGABYTE:,.0f}",
-        "peak MB, ours": f"{row['ours peak bytes'] / MEGABYTE:,.0f}",
+        "peak MB, usual": _megabytes(row["reference peak bytes"]),
+        "peak MB, ours": _megabytes(row["ours peak bytes"]),
         "TFLOP/s": three_digits(row["TFLOP/s"]),
     }
     if row["utilisation"] is not None:
@@ -117,9 +117,13 @@ def _structure_line(row: Row) -> dict[str, str]:
         "ms": three_digits(row["ms"]),
         "baseline, ms": three_digits(row["baseline ms"]),
         "time ratio": f"{row['time ratio']:.3f}",
-        "MB": f"{row['memory bytes'] / MEGABYTE:,.0f}",
-        "memory ratio": f"{row['memory ratio']:.3f}",
+        "MB": _megabytes(row["memory bytes"]),
+        "memory ratio": NOTHING if row["memory ratio"] is None else f"{row['memory ratio']:.3f}",
     }
+
+
+def _megabytes(count: float | None) -> str:
+    return NOTHING if count is None else f"{count / MEGABYTE:,.0f}"
 
 
 def _settings(row: Row) -> str:

@@ -22,6 +22,7 @@ from benchmark.speed.loops import NUM_CLASSES, NoiseDataModule, Step, Task, bare
 
 WARM_UP_STEPS = 3
 PHASE_STEPS = 8
+EXTRA_STEPS = WARM_UP_STEPS + PHASE_STEPS
 REFILL_SECONDS = 0.2
 """Enough for the reference's workers to fill their queue again, before another loop is measured."""
 
@@ -164,23 +165,28 @@ def train_through_lightning(task: Task, callback: pl.Callback) -> None:
                 trainer.fit(model, datamodule=NoiseDataModule(task.recipe.batch_size))
         except _Measured:
             return
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
     raise RuntimeError("the epochs ended before the steps were measured")
 
 
-def peak_memory(task: Task, loop: str) -> tuple[int, int]:
+def peak_memory(task: Task, loop: str) -> tuple[int, int] | None:
     """Bytes at the peak of a few steps, and before anything of the loop was made; in a process of its own.
 
-    On a CPU of the process (without a DataLoader's workers), on a GPU of what was allocated there.
+    On a CPU of the process (without a DataLoader's workers), on a GPU of what was allocated there. None where the
+    system does not tell.
     """
     machine.reset_peak_memory(task.device)
-    before = machine.peak_memory(task.device) or 0
+    before = machine.peak_memory(task.device)
+    if before is None:
+        return None
     if loop == "ours":
         train_through_lightning(task, Turns({}, task.device, blocks=1, steps=1))
     else:
         step = {"reference": reference_loop, "bare": bare_loop}[loop](task)
         for _ in range(WARM_UP_STEPS):
             step()
-    return machine.peak_memory(task.device) or 0, before
+    return machine.peak_memory(task.device), before
 
 
 def synchronize(device: str) -> None:

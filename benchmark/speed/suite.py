@@ -16,7 +16,7 @@ from benchmark.errors import UserError, closest
 from benchmark.run import resolve_recipe
 from benchmark.specs import NetworkSpec, RecipeSpec
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, NUM_IMAGES, Task
-from benchmark.speed.measure import PHASES, peak_memory, time_bare_loops, time_loops
+from benchmark.speed.measure import EXTRA_STEPS, PHASES, peak_memory, time_bare_loops, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
 from lightning_modules.networks import list_networks
 
@@ -86,8 +86,9 @@ class Settings:
         UserError: unknown network or option, or a precision that the device lacks.
         """
         spec = check(name)
+        steps = self.blocks * self.steps + EXTRA_STEPS
         recipe = RecipeSpec(
-            epochs=100,
+            epochs=1 + steps // (NUM_IMAGES // self.batch_size),
             batch_size=self.batch_size,
             precision=self.precision,
             compile=COMPILE[self.compile],
@@ -117,7 +118,7 @@ def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> l
             "utilisation": _utilisation(operations, settings.device),
         }
         for loop in ("reference", "ours"):
-            peak, before = in_its_own_process(task, loop)
+            peak, before = in_its_own_process(task, loop) or (None, None)
             row |= {f"{loop} peak bytes": peak, f"{loop} idle bytes": before}
         rows.append(row)
         report(
@@ -137,10 +138,10 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
         report(f"{baseline} and its structures")
         tasks = {name: settings.task(name) for name in (baseline, *group)}
         seconds = time_bare_loops(tasks, settings.blocks, settings.steps)
-        memory = {}
+        memory: dict[str, int | None] = {}
         for name, task in tasks.items():
-            peak, before = in_its_own_process(task, "bare")
-            memory[name] = peak - before
+            found = in_its_own_process(task, "bare")
+            memory[name] = found[0] - found[1] if found else None
         for name in group:
             row = {
                 "network": name,
@@ -151,10 +152,11 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
                 "time ratio": seconds[name] / seconds[baseline],
                 "memory bytes": memory[name],
                 "baseline memory bytes": memory[baseline],
-                "memory ratio": memory[name] / memory[baseline],
+                "memory ratio": memory[name] / memory[baseline] if memory[name] else None,
             }
             rows.append(row)
-            report(f"    {name}: {row['time ratio']:.3f} times the step, {row['memory ratio']:.3f} the memory")
+            shared = f"{row['memory ratio']:.3f}" if row["memory ratio"] else "unknown times"
+            report(f"    {name}: {row['time ratio']:.3f} times the step, {shared} the memory")
     return rows
 
 
@@ -208,7 +210,7 @@ def check(name: str) -> NetworkSpec:
     return spec
 
 
-def in_its_own_process(task: Task, loop: str) -> tuple[int, int]:
+def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
     """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_memory, task, loop).result()

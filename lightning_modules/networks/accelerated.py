@@ -3,19 +3,12 @@
 Shapes: every tensor of a stage has one shape, whatever it is. Coefficients and rates: ``methods``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks.methods import (
-    MomentumTable,
-    chebyshev,
-    check_step_table,
-    optimized_gradient,
-    strongly_convex_nesterov,
-    triple_momentum,
-)
+from lightning_modules.networks.methods import MomentumTable, check_step_table, optimized_gradient
 from lightning_modules.networks.updates import State, Transform, UpdateRule, gradient_step, look_ahead, scalars
 
 MU = 0.1
@@ -31,15 +24,29 @@ class MomentumMethod(UpdateRule):
     """x_{k+1} = x_k + momentum_k (x_k - x_{k-1}) + step_k v(x_k + lookahead_k (x_k - x_{k-1})); x_{-1} = x_0.
 
     Learned coefficients start from the table; layer 0 has no history and so no momenta.
+
+    Args:
+        table: the method, e.g. ``methods.triple_momentum``: (steps, mu, smoothness) to its coefficients.
+        mu, smoothness: constants of f that the coefficients are the best for.
     """
 
-    def __init__(self, steps: int, reading: str, coefficients: str, table: MomentumTable) -> None:
+    def __init__(
+        self,
+        steps: int,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        mu: float = MU,
+        smoothness: float = 1.0,
+        *,
+        table: Callable[[int, float, float], MomentumTable],
+    ) -> None:
         super().__init__(steps, reading)
-        self.step_size = scalars(table.step, coefficients)
-        self.momentum = scalars(table.momentum[1:], coefficients)
-        self.looks_ahead = any(table.lookahead)
-        self.lookahead = scalars(table.lookahead[1:] if self.looks_ahead else (), coefficients)
-        self.output = scalars((table.output,) if table.output else (), coefficients)
+        values = table(steps, mu, smoothness)
+        self.step_size = scalars(values.step, coefficients)
+        self.momentum = scalars(values.momentum[1:], coefficients)
+        self.looks_ahead = any(values.lookahead)
+        self.lookahead = scalars(values.lookahead[1:] if self.looks_ahead else (), coefficients)
+        self.output = scalars((values.output,) if values.output else (), coefficients)
 
     def point(self, state: State, k: int) -> Tensor:
         return look_ahead(state, self.lookahead[k - 1]) if k and self.looks_ahead else state.x
@@ -50,48 +57,6 @@ class MomentumMethod(UpdateRule):
 
     def finish(self, state: State) -> Tensor:
         return look_ahead(state, self.output[0]) if len(self.output) else state.x
-
-
-class StronglyConvexNesterov(MomentumMethod):
-    """``methods.strongly_convex_nesterov``."""
-
-    def __init__(
-        self,
-        steps: int,
-        reading: str = "residual",
-        coefficients: str = "learned",
-        mu: float = MU,
-        smoothness: float = 1.0,
-    ) -> None:
-        super().__init__(steps, reading, coefficients, strongly_convex_nesterov(steps, mu, smoothness))
-
-
-class TripleMomentum(MomentumMethod):
-    """``methods.triple_momentum``."""
-
-    def __init__(
-        self,
-        steps: int,
-        reading: str = "residual",
-        coefficients: str = "learned",
-        mu: float = MU,
-        smoothness: float = 1.0,
-    ) -> None:
-        super().__init__(steps, reading, coefficients, triple_momentum(steps, mu, smoothness))
-
-
-class Chebyshev(MomentumMethod):
-    """``methods.chebyshev``."""
-
-    def __init__(
-        self,
-        steps: int,
-        reading: str = "residual",
-        coefficients: str = "learned",
-        mu: float = MU,
-        smoothness: float = 1.0,
-    ) -> None:
-        super().__init__(steps, reading, coefficients, chebyshev(steps, mu, smoothness))
 
 
 class OptimizedGradient(UpdateRule):

@@ -83,7 +83,8 @@ class MomentumTable(NamedTuple):
 def strongly_convex_nesterov(steps: int, mu: float, smoothness: float) -> MomentumTable:
     """Constant momentum (1 - 1/sqrt(kappa)) / (1 + 1/sqrt(kappa)).
 
-    Source: Nesterov (2004), scheme 2.2.22. Rate: f(x_k) - f* <= (1 - 1/sqrt(kappa))^k (f(x_0) - f* + mu R^2 / 2).
+    Source: Nesterov (2004), section 2.2.1, constant step scheme III. Rate:
+    f(x_k) - f* <= (1 - 1/sqrt(kappa))^k (f(x_0) - f* + mu R^2 / 2).
 
     Raises:
         ValueError: not 0 < mu <= smoothness.

@@ -7,6 +7,8 @@ HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net shar
 """
 
 import difflib
+import inspect
+from collections.abc import Mapping
 from functools import partial
 
 from torch import nn
@@ -59,7 +61,18 @@ def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.
         near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
+    _check_switches(_BUILDERS[name].func, overrides)
     return _BUILDERS[name](num_classes, **overrides)
+
+
+def _check_switches(backbone: type[nn.Module], overrides: Mapping[str, object]) -> None:
+    """Raises:
+    ValueError: an option that is on or off is neither; "no" would be taken for on.
+    """
+    parameters = inspect.signature(backbone).parameters
+    for name, value in overrides.items():
+        if name in parameters and parameters[name].annotation is bool and not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def no_weight_decay(network: nn.Module) -> set[str]:

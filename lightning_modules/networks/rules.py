@@ -1,16 +1,13 @@
 """Update rules by name. ``create_rule("heavy_ball", steps=9, reading="residual")``."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from lightning_modules.networks.accelerated import (
-    Chebyshev,
-    LinearizedADMM,
-    OptimizedGradient,
-    StepTable,
-    StronglyConvexNesterov,
-    TripleMomentum,
-)
+from lightning_modules.networks import methods
+from lightning_modules.networks.accelerated import LinearizedADMM, MomentumMethod, OptimizedGradient, StepTable
 from lightning_modules.networks.updates import (
     GradientDescent,
     HeavyBall,
@@ -22,16 +19,16 @@ from lightning_modules.networks.updates import (
     choice,
 )
 
-METHODS: dict[str, type[UpdateRule]] = {
+METHODS: dict[str, Callable[..., UpdateRule]] = {
     "gradient_descent": GradientDescent,
     "heavy_ball": HeavyBall,
     "two_coefficient": TwoCoefficient,
     "nesterov": NesterovLookahead,
     "nesterov_multi_step": NesterovMultiStep,
-    "nesterov_strongly_convex": StronglyConvexNesterov,
+    "nesterov_strongly_convex": partial(MomentumMethod, table=methods.strongly_convex_nesterov),
     "optimized_gradient": OptimizedGradient,
-    "triple_momentum": TripleMomentum,
-    "chebyshev": Chebyshev,
+    "triple_momentum": partial(MomentumMethod, table=methods.triple_momentum),
+    "chebyshev": partial(MomentumMethod, table=methods.chebyshev),
     "linearized_admm": LinearizedADMM,
     "step_table": StepTable,
 }
@@ -44,7 +41,8 @@ def create_rule(method: str, steps: int, reading: str = "residual", **options: o
         ValueError: unknown method, reading or option value (the valid ones are named).
     """
     rule = METHODS[choice("method", method, tuple(METHODS))]
-    accept_options(method, rule, options, hidden={"steps", "reading"})
+    hidden = {"steps", "reading"} | (rule.keywords.keys() if isinstance(rule, partial) else set())
+    accept_options(method, rule, options, hidden)
     return rule(steps, reading, **options)
 
 

@@ -89,6 +89,25 @@ def test_evaluation_counts_every_image_once():
     assert loss == pytest.approx((4 * np.log(1 + np.exp(-1)) + np.log(1 + np.e)) / 5)
 
 
+def test_curves_are_of_the_held_out_images_and_the_result_is_of_the_test_images(monkeypatch):
+    datamodule = DigitsDataModule(batch_size=64, validation=100)
+    datamodule.setup()
+    sizes, create = [], reference.create_loader
+    monkeypatch.setattr(
+        reference,
+        "create_loader",
+        lambda images, *rest, **options: (
+            sizes.append(len(images)) or create(images.repeat(1, 1, 1, 3), *rest, **options)
+        ),
+    )
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    rows = []
+    tested = reference.train_and_test(network, datamodule, dataclasses.replace(RECIPES[0], epochs=1), rows.append)
+    assert sizes == [1197, 100, 500]
+    assert rows[0]["eval_error"] % 1 == pytest.approx(0, abs=1e-9)
+    assert tested["test_loss"] != rows[0]["eval_loss"]
+
+
 def test_a_loss_that_is_not_finite_ends_the_run():
     datamodule = DigitsDataModule(batch_size=64)
     datamodule.setup()

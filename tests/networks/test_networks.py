@@ -215,6 +215,7 @@ def test_dropout_drops_only_in_training():
     ("name", "options", "message"),
     [
         ("cifar_hbnet57", {}, "unknown network 'cifar_hbnet57'; did you mean cifar_hbnet56"),
+        ("cifar_resnet20", {"pre_activation": "no"}, "pre_activation must be True or False, got 'no'"),
         ("cifar_resnet20", {"depth": 21}, "depth 21 is not 6n \\+ 2; the nearest are 20 and 26"),
         ("cifar_resnet20", {"depth": 3}, "depth 3 is not 6n \\+ 2; the nearest are 8 and 14"),
         ("cifar_densenet40", {"depth": 41}, "depth 41 is not 3n \\+ 4; the nearest are 40 and 43"),
