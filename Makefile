@@ -15,7 +15,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar tables theory verify-paper speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-hypothesis tables theory verify-paper speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 
 tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+
+reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
+	$(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS)
+	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS))
 
 theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
 	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)

@@ -128,13 +128,15 @@ Command = Plan | Run | Tables | Speed | Theory | VerifyPaper
 
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
+    command = None
     try:
-        sys.exit(_act(_parse(sys.argv[1:])))
+        command = _parse(sys.argv[1:])
+        sys.exit(_act(command))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print("interrupted" + ("; the same command continues" if isinstance(command, Run) else ""), file=sys.stderr)
         sys.exit(130)
 
 
@@ -300,6 +302,25 @@ def _confirm(seconds: float, yes: bool) -> None:
 
 
 def _report(experiment: Experiment, results: Path) -> int:
+    return {"comparison": _report_comparison, "hypothesis": _report_hypothesis}[experiment.report](
+        experiment, results
+    )
+
+
+def _report_hypothesis(experiment: Experiment, results: Path) -> int:
+    from benchmark.experiments.hypothesis import CONDITION_NUMBER
+    from benchmark.report.hypothesis import write_hypothesis
+    from benchmark.theory import convergence
+
+    titles = {name: method.title for name, method in convergence.METHODS.items()}
+    factors = convergence.measured_factors(CONDITION_NUMBER)
+    paths = write_hypothesis(experiment, results, factors, titles)
+    print(paths[0].read_text(encoding="utf-8"))
+    print("wrote " + ", ".join(str(path) for path in paths))
+    return 0
+
+
+def _report_comparison(experiment: Experiment, results: Path) -> int:
     from benchmark.report.coefficient_plots import write_coefficients
     from benchmark.report.cost_plots import write_costs
     from benchmark.report.plots import write_learning_curves

@@ -106,7 +106,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table as data: rows times data sets, a recipe for each profile and the seeds it asks for."""
+    """A table as data: rows times data sets, a recipe for each profile and the seeds it asks for.
+
+    ``report`` says what is made of the records: ``"comparison"`` (the table of rows and data sets and its plots) or
+    ``"hypothesis"`` (methods against depth, and the rank correlation).
+    """
 
     name: str
     title: str
@@ -115,6 +119,7 @@ class Experiment:
     profiles: Mapping[str, RecipeSpec]
     default_profile: str
     seeds: tuple[int, ...] = (0, 1, 2)
+    report: str = "comparison"
 
     def row(self, key: str) -> Row | None:
         """The row with this key, or None for a row that was added on the command line."""

@@ -2,9 +2,12 @@
 
 from benchmark.errors import UserError, closest
 from benchmark.experiments import cifar, quickstart
+from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS
 from benchmark.specs import Experiment
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (cifar.EXPERIMENT, quickstart.EXPERIMENT)}
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e for e in (cifar.EXPERIMENT, quickstart.EXPERIMENT, HYPOTHESIS_DIGITS, HYPOTHESIS_CIFAR)
+}
 
 
 def get_experiment(name: str) -> Experiment:

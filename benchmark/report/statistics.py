@@ -1,15 +1,17 @@
-"""What a few seeds say: mean and standard deviation, and the paired difference of two networks.
+"""What a few seeds say: mean and standard deviation, the paired difference of two networks, a rank correlation.
 
 A t interval is used since it keeps its coverage at three seeds, where a bootstrap does not.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+FEWEST_TO_CORRELATE = 4
 SAME = 1e-4  # percentage points: above float32 rounding of an error, below one image of any test set
 
 
@@ -19,6 +21,23 @@ class Summary:
 
     mean: float
     std: float | None
+    n: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the mean's 95 % t interval; None for one value."""
+        if self.std is None:
+            return None
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1)) * self.std / math.sqrt(self.n)
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rho of n pairs with its 95 % interval; ``low`` and ``high`` are None for too few pairs."""
+
+    rho: float
+    low: float | None
+    high: float | None
     n: int
 
 
@@ -80,3 +99,21 @@ def paired_difference(a_by_seed: Mapping[int, float], b_by_seed: Mapping[int, fl
     test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(CONFIDENCE)
     return PairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), len(seeds), seeds)
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> RankCorrelation:
+    """Spearman's rank correlation, with the interval of Bonett and Wright (2000), Psychometrika 65.
+
+    arctanh(rho) is taken as normal with variance (1 + rho^2 / 2) / (n - 3): four pairs at least, and ranks that do
+    not agree fully, for an interval.
+
+    Raises:
+        ValueError: fewer than two pairs, or all values of one side are the same.
+    """
+    if len(a) != len(b) or len(a) < 2 or min(len(set(a)), len(set(b))) < 2:
+        raise ValueError("a rank correlation needs two pairs at least, and values that differ")
+    rho, n = float(stats.spearmanr(a, b).statistic), len(a)
+    if n < FEWEST_TO_CORRELATE or abs(rho) > 1 - 1e-12:
+        return RankCorrelation(rho, None, None, n)
+    reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return RankCorrelation(rho, math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach), n)

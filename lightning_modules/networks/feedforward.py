@@ -2,8 +2,10 @@
 
 Shapes: B images, C channels, n = width; images are (B, C, H, W), the state of a layer is (B, n).
 
-x_0 is a linear map of the image, averaged down to 8 x 8 pixels; a layer's transform is T(x) = Phi(W x) with one
-symmetric W for all layers, or one for each (``docs/theory.md``, section 1).
+x_0 = u is a linear map of the image, averaged down to 8 x 8 pixels; a layer's transform is T(x) = Phi(W x) with one
+symmetric W for all layers, or one for each (``docs/theory.md``, section 1). Then f, and so its minimum, is the same
+for every image: what a deep network tells of its image is what the method has not yet forgotten. With T(x) =
+Phi(W x + u) the image is a part of f, whose constants stay, and the minimum is the image's own.
 """
 
 import torch
@@ -15,18 +17,19 @@ from lightning_modules.networks.updates import Transform, choice
 
 PIXELS = 8
 WEIGHTS = ("shared", "free")
+INPUTS = ("start", "every_layer")
 ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "softplus": F.softplus, "relu": torch.relu}
-LARGEST_EIGENVALUE = 0.9
+SPREAD = 10
 
 
 class SymmetricLinear(nn.Linear):
-    """x -> (A + A^T) / 2 x, which starts positive definite with eigenvalues from 0.09 to 0.9."""
+    """x -> (A + A^T) / 2 x; starts positive definite, its eigenvalues from a tenth of ``norm`` to ``norm``."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, norm: float) -> None:
         super().__init__(width, width, bias=False)
         if self.weight.device.type != "meta":
             q, _ = torch.linalg.qr(torch.randn(width, width))
-            eigenvalues = torch.linspace(LARGEST_EIGENVALUE / 10, LARGEST_EIGENVALUE, width)
+            eigenvalues = torch.linspace(norm / SPREAD, norm, width)
             with torch.no_grad():
                 self.weight.copy_(q * eigenvalues @ q.T)
 
@@ -45,6 +48,8 @@ class FeedforwardNetwork(nn.Module):
         method, reading, method_options: the update rule (``rules.METHODS``); the theory's reading is the default.
         activation: Phi: tanh, sigmoid, softplus or relu.
         weight: "shared" (one W, as in theory) or "free" (one for each layer).
+        norm: |W| at the start, in (0, 1): f then has mu = 1 - norm where Phi's slope is at most 1.
+        image: where it enters: "start" (x_0 alone, as in theory) or "every_layer" (T(x) = Phi(W x + u) too).
         in_channels: colours of the images.
 
     Raises:
@@ -61,6 +66,8 @@ class FeedforwardNetwork(nn.Module):
         reading: str = "fixed_point",
         activation: str = "tanh",
         weight: str = "shared",
+        norm: float = 0.9,
+        image: str = "start",
         in_channels: int = 3,
         **method_options: object,
     ) -> None:
@@ -68,19 +75,24 @@ class FeedforwardNetwork(nn.Module):
         if depth < 1 or width < 1:
             raise ValueError(f"depth and width must be at least 1, got {depth} and {width}")
         self.activation = ACTIVATIONS[choice("activation", activation, tuple(ACTIVATIONS))]
+        if not 0 < norm < 1:
+            raise ValueError(f"norm must be in (0, 1), got {norm}: f is strongly convex only there")
         self.depth = depth
+        self.image = choice("image", image, INPUTS)
         self.embedding = nn.Linear(in_channels * PIXELS**2, width)
         count = 1 if choice("weight", weight, WEIGHTS) == "shared" else depth
-        self.weights = nn.ModuleList(SymmetricLinear(width) for _ in range(count))
+        self.weights = nn.ModuleList(SymmetricLinear(width, norm) for _ in range(count))
         self.rule = create_rule(method, depth, reading, **method_options)
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> logits (B, num_classes)."""
-        x = self.embedding(F.adaptive_avg_pool2d(images, PIXELS).flatten(1))
-        return self.classifier(self.rule(x, [self._layer(k) for k in range(self.depth)]))
+        u = self.embedding(F.adaptive_avg_pool2d(images, PIXELS).flatten(1))
+        return self.classifier(self.rule(u, [self._layer(k, u) for k in range(self.depth)]))
 
-    def _layer(self, k: int) -> Transform:
+    def _layer(self, k: int, u: Tensor) -> Transform:
         """T_k."""
         weight = self.weights[k if len(self.weights) > 1 else 0]
-        return lambda x: self.activation(weight(x))
+        if self.image == "start":
+            return lambda x: self.activation(weight(x))
+        return lambda x: self.activation(weight(x) + u)

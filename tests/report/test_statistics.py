@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.report.statistics import paired_difference, summarize
+from benchmark.report.statistics import paired_difference, rank_correlation, summarize
 
 
 def test_summary_by_hand():
@@ -12,6 +12,14 @@ def test_summary_by_hand():
 
 def test_one_value_has_no_deviation():
     assert summarize([5.0]).std is None
+    assert summarize([5.0]).half_width is None
+
+
+def test_interval_of_a_mean_is_scipys():
+    values = [5.0, 6.0, 7.5, 5.5]
+    summary = summarize(values)
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (summary.mean - summary.half_width, summary.mean + summary.half_width) == pytest.approx((low, high))
 
 
 def test_nothing_to_summarize():
@@ -63,3 +71,28 @@ def test_same_difference_in_every_seed_has_no_interval(shift):
     assert difference.mean == pytest.approx(shift)
     assert difference.low is None
     assert difference.reason == "same in 3 seeds"
+
+
+def test_rank_correlation_by_hand():
+    """Ranks 1 2 3 4 5 and 2 1 4 3 5: rho = 1 - 6 * 4 / (5 * 24) = 0.8; arctanh 0.8 = 1.0986, variance 1.32 / 2."""
+    correlation = rank_correlation([0.1, 0.2, 0.3, 0.4, 0.5], [20, 10, 40, 30, 90])
+    assert correlation.rho == pytest.approx(0.8)
+    half = 1.959964 * np.sqrt(1.32 / 2)
+    assert (correlation.low, correlation.high) == pytest.approx(
+        (np.tanh(1.098612 - half), np.tanh(1.098612 + half))
+    )
+    assert correlation.n == 5
+
+
+@pytest.mark.parametrize(("a", "b", "rho"), [([1, 2, 3], [2, 1, 3], 0.5), ([1, 2, 3, 4], [9, 8, 7, 1], -1)])
+def test_too_few_pairs_or_full_agreement_give_no_interval(a, b, rho):
+    correlation = rank_correlation(a, b)
+    assert correlation.rho == pytest.approx(rho)
+    assert correlation.low is None
+    assert correlation.high is None
+
+
+@pytest.mark.parametrize(("a", "b"), [([1], [1]), ([1, 2], [3, 3]), ([1, 2], [1, 2, 3])])
+def test_no_correlation_of_values_that_do_not_differ(a, b):
+    with pytest.raises(ValueError, match="two pairs"):
+        rank_correlation(a, b)

@@ -1,0 +1,108 @@
+"""The answer follows from the records: means by method and depth, and the sign of the rank correlation."""
+
+import pandas as pd
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.experiments import get_experiment
+from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
+from benchmark.report.hypothesis import correlations, read_families, write_hypothesis
+from benchmark.report.sections import read_sections
+from benchmark.theory import convergence
+from lightning_modules.networks import create_network
+from tests.report.conftest import make_cell
+
+FACTORS = {method: 0.9 - 0.05 * i for i, method in enumerate(METHODS)}
+TITLES = {method: method for method in METHODS}
+
+
+@pytest.fixture
+def add(add_run):
+    def add(row, error, seed=0, **options):
+        cell = make_cell(HYPOTHESIS_DIGITS, row, "digits", "short", "digits")
+        return add_run(row, error, seed=seed, experiment=HYPOTHESIS_DIGITS, cell=cell, data="digits", **options)
+
+    return add
+
+
+def fill(add, error):
+    """``error(rank of the method's speed, depth, seed)`` for two depths and two seeds."""
+    for rank, method in enumerate(METHODS):
+        for depth in (5, 10):
+            for seed in (0, 1):
+                add(f"shared-{method}-{depth}", error(rank, depth, seed), seed)
+
+
+def families(results):
+    (section,) = read_sections(HYPOTHESIS_DIGITS, results)
+    return read_families(section, FACTORS)
+
+
+@pytest.mark.parametrize(("sign", "rho"), [(-1, 1), (1, -1)])
+def test_faster_is_better_has_a_positive_correlation(add, results, sign, rho):
+    fill(add, lambda rank, depth, seed: 10 + sign * 0.1 * rank + seed)
+    (family,) = families(results)
+    found = correlations(family, FACTORS, "test error (%)")
+    assert list(found) == ["5", "10", "all"]
+    assert [value.rho for value in found.values()] == pytest.approx([rho] * 3)
+    assert correlations(family, FACTORS, "training loss") == {"5": None, "10": None, "all": None}
+
+
+def test_means_are_over_seeds_and_methods_go_from_slow_to_fast(add, results):
+    fill(add, lambda rank, depth, seed: 10 + rank + 2 * seed + depth)
+    (family,) = families(results)
+    assert family.methods == tuple(METHODS)
+    summary = family.summary("heavy_ball", 10, "test error (%)")
+    assert (summary.mean, summary.n) == (22.0, 2)
+
+
+def test_tables_say_what_the_runs_say(add, results):
+    fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
+    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+    names = [path.name for path in paths]
+    assert names == [f"hypothesis-digits{end}" for end in (".md", ".csv", "-runs.csv", ".svg", ".png")]
+    text = paths[0].read_text()
+    assert "| shared   | test error (%) | +1.00 (n = 8)" in text
+    assert "| gradient_descent         | 0.900            | 11.00 ± 12.71 | 11.00 ± 12.71 |" in text
+    assert "missing 2, 3, 4" in text
+    networks, runs = pd.read_csv(paths[1]), pd.read_csv(paths[2])
+    assert len(networks) == 16
+    assert len(runs) == 32
+    means = runs.groupby(["method", "layers"])["test error (%)"].mean()
+    for row in networks.to_dict("records"):
+        assert row["test error (%) mean"] == pytest.approx(means[row["method"], row["layers"]])
+
+
+def test_the_same_records_give_the_same_bytes(add, results):
+    fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
+    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)] == before
+
+
+def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
+    fill(add, lambda rank, depth, seed: 10 - rank)
+    add("shared-triple_momentum-20", None, status="diverged")
+    add("shared-gradient_descent-20", 5.0)
+    (family,) = families(results)
+    assert family.summary("triple_momentum", 20, "test error (%)") is None
+    text = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)[0].read_text()
+    assert "diverged" in text
+    assert "nan" not in text
+
+
+def test_no_runs(results):
+    with pytest.raises(UserError, match="no finished runs of 'hypothesis-digits'"):
+        write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+
+
+@pytest.mark.parametrize("experiment", [HYPOTHESIS_DIGITS, HYPOTHESIS_CIFAR], ids=lambda e: e.name)
+def test_every_row_is_a_network(experiment):
+    assert get_experiment(experiment.name) is experiment
+    for row in experiment.rows:
+        network = create_network(row.network.name, **row.network.options)
+        assert all(not name.endswith(("beta", "momentum", "step_size")) for name, _ in network.named_parameters())
+
+
+def test_methods_are_those_whose_convergence_is_measured():
+    assert set(METHODS) == set(convergence.METHODS) == set(convergence.measured_factors(10))
