@@ -63,8 +63,8 @@ def _profiles(recipe: RecipeSpec) -> dict[str, RecipeSpec]:
 FEEDFORWARD = tuple(row for family in ("shared", "injected", "free") for row in _rows(family, DEPTHS))
 
 # Networks this small gain nothing from bf16. The rate is the largest of 0.01, 0.02, 0.05, 0.1 and 0.3 at which no
-# loss blew up in trials with gradient descent, heavy ball, the optimized gradient method and triple momentum (seed 0,
-# 297 digits held out); at 0.02 triple momentum's did.
+# loss blew up in trials with gradient descent, heavy ball, the optimized gradient method and triple momentum (seed
+# 0, 297 digits held out); at 0.02 triple momentum's did.
 DIGITS = RecipeSpec(
     epochs=30, batch_size=64, learning_rate=0.01, weight_decay=1e-4, schedule="one_cycle", precision="32-true"
 )
