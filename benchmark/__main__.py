@@ -199,6 +199,7 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         validation=command.validation,
         precision=command.precision,
     )
+    cells, problems = grid.check_networks(cells)
     if isinstance(command, Run):
         grid.prepare(cells, data_dir)
     console = Console()
@@ -206,16 +207,21 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
     if isinstance(command, Plan):
         plan.print_plan(runs, console)
-        return 0
+        return _name_problems(problems)
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     try:
         with Progress(len(runs), console) as progress:
-            problems = grid.run_all(runs, data_dir, device, progress)
+            not_done = grid.run_all(runs, data_dir, device, progress)
     except InterruptedRun:
         raise KeyboardInterrupt from None
     profile = command.profile or experiment.default_profile
-    if profile != "smoke" and len(problems) < len(runs):
+    if profile != "smoke" and len(not_done) < len(runs):
         _report(experiment, command.results_dir)
+    return _name_problems([*problems, *not_done])
+
+
+def _name_problems(problems: list[str]) -> int:
+    """The exit code: 1 if there are any."""
     for problem in problems:
         print(f"not done: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -1,9 +1,11 @@
 """Checkpoints that are whole or absent, and the newest one that can be read."""
 
 import contextlib
+import io
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ class AtomicCheckpointIO(CheckpointIO):
     """Writes next to the target, syncs, then renames; reads tensors and plain values only, never code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        path = Path(path)
+        path, data = Path(path), io.BytesIO()
+        torch.save(checkpoint, data)  # not to the file itself: torch would hide why a write fails
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
+                file.write(data.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -66,6 +69,18 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.ckpt"))
 
 
+def check_whole(path: Path) -> None:
+    """Raises:
+    Exception: the file is cut short, altered, or more than tensors and plain values.
+
+    torch reads a file with a flipped bit without complaint, but writes the checksum of each of its parts.
+    """
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():
+            raise ValueError(f"{damaged} is damaged")
+    torch.load(path, map_location="cpu", weights_only=True)
+
+
 def newest_valid(folder: Path) -> Path | None:
     """The newest checkpoint that can be read, or None if there is none at all.
 
@@ -79,7 +94,7 @@ def newest_valid(folder: Path) -> Path | None:
     checkpoints = list_checkpoints(folder)
     for path in reversed(checkpoints):
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            check_whole(path)
         except Exception as error:
             reason = str(error).split(". ")[0]
             warnings.warn(f"{path} cannot be read ({reason}); trying the one before", stacklevel=2)

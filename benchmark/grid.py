@@ -31,7 +31,7 @@ def select_cells(
     """The resolved cells that a command asks for, each with its data.
 
     Raises:
-        UserError: an unknown profile, data set, row, network or precision, or nothing matches.
+        UserError: an unknown profile, data set, row or precision, or nothing matches.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -49,8 +49,7 @@ def select_cells(
     missing = [name for name, source in sources.items() if source is None]
     if missing and (datasets or not found):
         raise UserError(f"{data_dir} holds images of another data set than {', '.join(missing)}")
-    for cell, source in found:
-        check_network(cell.network, source)
+    for _, source in found:
         if not 0 <= validation < source.num_train:
             raise UserError(f"cannot hold out {validation} of {source.num_train} training images")
     return [
@@ -71,8 +70,27 @@ def _with_precision(recipe: RecipeSpec, precision: str) -> RecipeSpec:
     return replace(recipe, precision=precision) if recipe.precision == "auto" else recipe
 
 
+def check_networks(cells: Sequence[tuple[Cell, Source]]) -> tuple[list[tuple[Cell, Source]], list[str]]:
+    """The cells whose network can be built, and a line for each of the others, before anything is trained.
+
+    Raises:
+        UserError: none can be built.
+    """
+    valid, problems = [], {}
+    for cell, source in cells:
+        try:
+            check_network(cell.network, source)
+        except UserError as error:
+            problems[f"{cell.name}: {error}"] = error
+        else:
+            valid.append((cell, source))
+    if not valid:
+        raise next(iter(problems.values()))
+    return valid, list(problems)
+
+
 def check_network(network: NetworkSpec, source: Source) -> None:
-    """Build the network without memory, so that a mistake in it is found before anything is trained.
+    """Build the network without memory.
 
     Raises:
         UserError: unknown network or option.

@@ -41,11 +41,15 @@ class Record:
         return self.result["status"]
 
 
+class WriteError(UserError):
+    """A file of the results cannot be written: no room, no permission."""
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, never a part of it.
 
     Raises:
-        UserError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def write_atomically(path: Path, text: str) -> None:
                 os.unlink(temporary)
             raise
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class RunFolder:
@@ -151,7 +155,7 @@ class RunFolder:
             yield False
             return
         except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+            raise WriteError(f"cannot write {self.path}: {error.strerror or error}") from error
         try:
             yield True
         finally:

@@ -19,7 +19,7 @@ from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkp
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.errors import UserError
-from benchmark.ledger import RunFolder, write_atomically
+from benchmark.ledger import RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
@@ -81,7 +81,7 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         The record. An error of the run itself is a record of status "failed" or "diverged".
 
     Raises:
-        UserError: the data or the results directory cannot be used.
+        UserError: the data cannot be used, or not even a failure can be recorded.
         InterruptedRun: a signal came; the record says "interrupted".
     """
     context = {
@@ -95,6 +95,8 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
     folder.write_spec()
     try:
         return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
+    except WriteError as error:
+        return folder.write_result("failed", {**context, "reason": str(error)})
     except UserError:
         raise
     except DivergedError as error:

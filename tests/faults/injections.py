@@ -1,0 +1,87 @@
+"""Faults, each a patch of the process that it is called in."""
+
+import os
+import resource
+import signal
+from typing import Any
+
+import torch
+
+from benchmark.checkpoints import EpochRecorder
+from benchmark.ledger import RunFolder
+from lightning_modules.classifier import LitClassifier
+
+
+def kill_while_saving(epoch: int) -> None:
+    """SIGKILL when half of the bytes of this epoch's checkpoint are written."""
+    save, sync = EpochRecorder.on_train_epoch_end, os.fsync
+
+    def half(file: int) -> None:
+        os.ftruncate(file, os.fstat(file).st_size // 2)
+        sync(file)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying(self: EpochRecorder, trainer: Any, pl_module: Any) -> None:
+        record = self.record
+
+        def then_die(*arguments: Any) -> None:
+            record(*arguments)
+            os.fsync = half
+
+        if trainer.current_epoch == epoch:
+            self.record = then_die
+        save(self, trainer, pl_module)
+
+    EpochRecorder.on_train_epoch_end = dying
+
+
+def kill_between_metrics_and_checkpoint(epoch: int) -> None:
+    """SIGKILL after this epoch's metrics are recorded, before its checkpoint."""
+    write = RunFolder.write_metrics
+
+    def dying(self: RunFolder, rows: Any) -> None:
+        write(self, rows)
+        if rows[-1]["epoch"] == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    RunFolder.write_metrics = dying
+
+
+def limit_files(size: int, epoch: int) -> None:
+    """No file may grow beyond ``size`` bytes from the end of this epoch on, as on a full disk."""
+    save = EpochRecorder.on_train_epoch_end
+
+    def limited(self: EpochRecorder, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == epoch:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        save(self, trainer, pl_module)
+
+    EpochRecorder.on_train_epoch_end = limited
+
+
+def out_of_memory(network: str, message: str) -> None:
+    """As torch reports it, in the first step of this network."""
+    step = LitClassifier.training_step
+
+    def failing(self: LitClassifier, batch: Any, batch_idx: int) -> Any:
+        if self.hparams.network == network:
+            raise torch.OutOfMemoryError(message)
+        return step(self, batch, batch_idx)
+
+    LitClassifier.training_step = failing
+
+
+def exit_before_the_record() -> None:
+    """Exit 0 where result.json would be written."""
+    RunFolder.write_result = lambda *_: os._exit(0)
+
+
+def loss_of(value: str) -> None:
+    """The loss is this from the second epoch on."""
+    step = LitClassifier._step
+
+    def spoiled(self: LitClassifier, batch: Any, metrics: Any) -> Any:
+        loss = step(self, batch, metrics)
+        return loss * float(value) if self.training and self.current_epoch > 0 else loss
+
+    LitClassifier._step = spoiled

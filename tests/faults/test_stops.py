@@ -1,0 +1,164 @@
+"""Whatever stops a run, the same command goes on, and its results are those of a run that nothing stopped."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules import LitClassifier
+
+
+def train(network):
+    return ("run", "quickstart", "--seeds", "0", "--network", network)
+
+
+TRAIN = train("feedforward:method=heavy_ball,depth=4")
+KILLED = -9
+LAST_EPOCH = 11
+
+
+def kept(results):
+    """Final weights, the result, and every metric but the clock's."""
+    (folder,) = results.glob("runs/quickstart/*/")
+    (checkpoint,) = folder.glob("checkpoints/*.ckpt")
+    weights = LitClassifier.load_from_checkpoint(checkpoint).network.state_dict()
+    rows = [line.split(",")[:6] for line in (folder / "metrics.csv").read_text().splitlines()]
+    result = json.loads((folder / "result.json").read_text())
+    return weights, rows, {name: result[name] for name in ("status", "test_error", "test_loss", "coefficients")}
+
+
+def assert_same(results, expected):
+    weights, rows, result = kept(results)
+    assert result == expected[2]
+    assert rows == expected[1]
+    assert all(torch.equal(value, expected[0][name]) for name, value in weights.items())
+
+
+def run_to_the_end(command, results, words):
+    """Seconds, and what is kept."""
+    started = time.monotonic()
+    ended = command(*words, "--results-dir", results)
+    assert ended.status == 0, ended.err
+    return time.monotonic() - started, kept(results)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(command, tmp_path_factory):
+    return run_to_the_end(command, tmp_path_factory.mktemp("uninterrupted"), TRAIN)[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "at_least"),
+    [
+        ("feedforward:method=heavy_ball,depth=4", 4),
+        pytest.param("cifar_hbnet20:depth=14", 20, marks=pytest.mark.slow),
+        pytest.param("cifar_agdnet40:depth=10,dropout=0.2", 20, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_random_moments(command, tmp_path, network, at_least):
+    """At any moment from the start to the tables."""
+    seconds, expected = run_to_the_end(command, tmp_path / "uninterrupted", train(network))
+    draw, kills, runs = random.Random(0), 0, 0
+    while kills < at_least:
+        runs += 1
+        words = (*train(network), "--results-dir", tmp_path / str(runs))
+        while (ended := command(*words, kill_after=draw.uniform(0, seconds))).status == KILLED:
+            kills += 1
+        assert ended.status == 0, ended.err
+        assert_same(tmp_path / str(runs), expected)
+
+
+@pytest.mark.parametrize("fault", ["kill_while_saving", "kill_between_metrics_and_checkpoint"])
+@pytest.mark.parametrize("epoch", [0, 4, LAST_EPOCH])
+def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault, epoch):
+    """``$TMPDIR`` lies on another filesystem: nothing is renamed across."""
+    elsewhere = {"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {}
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=(fault, epoch), environment=elsewhere).status == KILLED
+    (folder,) = tmp_path.glob("runs/*/*/")
+    saved = sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))
+    assert saved == [f"epoch-{k:04d}.ckpt" for k in range(max(0, epoch - 2), epoch)]
+    assert bool(list(folder.glob("checkpoints/*.tmp"))) == (fault == "kill_while_saving")
+    ended = command(*words, environment=elsewhere)
+    assert ended.status == 0, ended.err
+    assert not list(folder.rglob("*.tmp"))
+    assert_same(tmp_path, uninterrupted)
+
+
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[int(position * len(data))] ^= 4
+    path.write_bytes(bytes(data))
+
+
+def cut(path, position):
+    path.write_bytes(path.read_bytes()[: int(position * path.stat().st_size)])
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("position", [0.02, 0.3, 0.7])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(command, tmp_path, uninterrupted, damage, position):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
+    _, last = sorted(tmp_path.glob("runs/*/*/checkpoints/*.ckpt"))
+    damage(last, position)
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    assert f"{last} cannot be read" in ended.err
+    assert "trying the one before" in ended.err
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_two_damaged_checkpoints_end_the_run_and_nothing_starts_over(command, tmp_path):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
+    (metrics,) = tmp_path.glob("runs/*/*/metrics.csv")
+    before = metrics.read_bytes()
+    for path in tmp_path.glob("runs/*/*/checkpoints/*.ckpt"):
+        flip(path, 0.5)
+    ended = command(*words)
+    assert ended.status == 1
+    assert "no checkpoint in" in ended.err
+    assert metrics.read_bytes() == before
+
+
+def test_a_full_disk_fails_the_run_and_leaves_what_was_measured(command, tmp_path, uninterrupted):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    ended = command(*words, injection=("limit_files", 50_000, 5))
+    assert ended.status == 1
+    (folder,) = tmp_path.glob("runs/*/*/")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "failed"
+    assert "File too large" in result["reason"]
+    assert [p.name for p in sorted(folder.glob("checkpoints/*"))] == ["epoch-0003.ckpt", "epoch-0004.ckpt"]
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 6
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_no_room_for_metrics_fails_the_run_too(command, tmp_path, uninterrupted):
+    """metrics.csv outgrows the limit; the record of the failure is shorter."""
+    words = (*TRAIN, "--results-dir", tmp_path)
+    ended = command(*words, injection=("limit_files", 600, 5))
+    assert ended.status in (1, 2)
+    assert "File too large" in ended.err
+    (metrics,) = tmp_path.glob("runs/*/*/metrics.csv")
+    assert len(metrics.read_text().splitlines()) == 1 + 5
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_an_exit_without_a_record_is_not_done(command, tmp_path, uninterrupted):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=("exit_before_the_record",)).status == 0
+    assert not list(tmp_path.glob("runs/*/*/result.json"))
+    refused = command("tables", "quickstart", "--results-dir", tmp_path)
+    assert refused.status == 2
+    assert "no finished runs" in refused.err
+    assert command(*words).status == 0
+    assert_same(tmp_path, uninterrupted)
