@@ -98,7 +98,12 @@ class RunFolder:
         return "started" if (self.path / "metrics.csv").exists() else "to do"
 
     def reopen(self) -> None:
-        """Forget how an unfinished run ended, before it goes on; its metrics and checkpoints stay."""
+        """Forget how an unfinished run ended, before it goes on; its metrics and checkpoints stay.
+
+        Sweeps what a killed writer left behind; the caller holds the run's lock.
+        """
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
         result = self.result()
         if result and result["status"] not in FINISHED:
             (self.path / "result.json").unlink()
@@ -180,7 +185,7 @@ def _read_record(path: Path) -> Record:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a run record: {error!r}; remove it or restore it") from error
     expected = run_id(cell, seed)
-    if not path.parent.name == result["run_id"] == expected:
+    if not path.parent.name == result.get("run_id") == expected:
         raise UserError(f"{path} does not match its run id (expected {expected}): it was edited or moved")
     metrics = path.parent / "metrics.csv"
     if _digest(result) != result.get("sha256") or _sha256_of_file(metrics) != result.get("metrics_sha256"):

@@ -14,25 +14,37 @@ from lightning_modules.classifier import LitClassifier
 
 def kill_while_saving(epoch: int) -> None:
     """SIGKILL when half of the bytes of this epoch's checkpoint are written."""
-    save, sync = EpochRecorder.on_train_epoch_end, os.fsync
-
-    def half(file: int) -> None:
-        os.ftruncate(file, os.fstat(file).st_size // 2)
-        sync(file)
-        os.kill(os.getpid(), signal.SIGKILL)
+    save = EpochRecorder.on_train_epoch_end
 
     def dying(self: EpochRecorder, trainer: Any, pl_module: Any) -> None:
         record = self.record
 
         def then_die(*arguments: Any) -> None:
             record(*arguments)
-            os.fsync = half
+            os.fsync = _die_with_half_of_the_file
 
         if trainer.current_epoch == epoch:
             self.record = then_die
         save(self, trainer, pl_module)
 
     EpochRecorder.on_train_epoch_end = dying
+
+
+def kill_while_recording(epoch: int) -> None:
+    """SIGKILL when half of the bytes of this epoch's metrics are written."""
+    write = RunFolder.write_metrics
+
+    def dying(self: RunFolder, rows: Any) -> None:
+        if rows[-1]["epoch"] == epoch:
+            os.fsync = _die_with_half_of_the_file
+        write(self, rows)
+
+    RunFolder.write_metrics = dying
+
+
+def _die_with_half_of_the_file(file: int) -> None:
+    os.ftruncate(file, os.fstat(file).st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_between_metrics_and_checkpoint(epoch: int) -> None:

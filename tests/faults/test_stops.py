@@ -71,7 +71,9 @@ def test_killed_at_random_moments(command, tmp_path, network, at_least):
         assert_same(tmp_path / str(runs), expected)
 
 
-@pytest.mark.parametrize("fault", ["kill_while_saving", "kill_between_metrics_and_checkpoint"])
+@pytest.mark.parametrize(
+    "fault", ["kill_while_recording", "kill_between_metrics_and_checkpoint", "kill_while_saving"]
+)
 @pytest.mark.parametrize("epoch", [0, 4, LAST_EPOCH])
 def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault, epoch):
     """``$TMPDIR`` lies on another filesystem: nothing is renamed across."""
@@ -81,7 +83,7 @@ def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault,
     (folder,) = tmp_path.glob("runs/*/*/")
     saved = sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))
     assert saved == [f"epoch-{k:04d}.ckpt" for k in range(max(0, epoch - 2), epoch)]
-    assert bool(list(folder.glob("checkpoints/*.tmp"))) == (fault == "kill_while_saving")
+    assert len(list(folder.rglob("*.tmp"))) == (fault != "kill_between_metrics_and_checkpoint")
     ended = command(*words, environment=elsewhere)
     assert ended.status == 0, ended.err
     assert not list(folder.rglob("*.tmp"))
