@@ -1,9 +1,12 @@
 """Image folders and tars: the right pixels, decoded once, and every way in which they can be wrong."""
 
+import gzip
 import io
 import multiprocessing
 import shutil
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -248,6 +251,30 @@ def link(name, kind):
 def test_hostile_members_are_refused(tmp_path, member, message):
     with pytest.raises(DataError, match=message):
         loaded(write_tar(tmp_path / "set.tar.gz", tree(), members=[member]))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    """A gigabyte of zeros, a megabyte on disk."""
+    path = tmp_path / "set.tar.gz"
+    size = 1 << 30
+    member = tarfile.TarInfo("train/cat/bomb.png")
+    member.size = size
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(member.tobuf())
+        for _ in range(size >> 24):
+            file.write(bytes(1 << 24))
+    with pytest.raises(DataError, match=f"has a file of {size:,} bytes: 'train/cat/bomb.png'"):
+        loaded(path)
+
+
+def test_an_image_that_claims_ten_thousand_megapixels_is_refused(tmp_path):
+    """A header is enough to claim them."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib.crc32(header))
+    path = write_folder(tmp_path / "set", tree())
+    (path / "train/cat/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(DataError, match=r"train/cat/0\.png"):
+        loaded(path)
 
 
 def test_a_symbolic_link_in_a_folder_is_refused(tmp_path):
