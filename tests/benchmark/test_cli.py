@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -276,24 +274,6 @@ def test_a_run_that_lacks_only_its_record_is_tested_again_not_trained(run_in_pro
     assert {**after, "peak_memory_bytes": 0, "sha256": ""} == {**before, "peak_memory_bytes": 0, "sha256": ""}
 
 
-def test_a_damaged_checkpoint_falls_back_or_fails_and_never_starts_over(run_in_process, tmp_path):
-    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
-    assert run_in_process(*words).returncode == 0
-    (path,) = tmp_path.glob("runs/*/*/result.json")
-    before = json.loads(path.read_text())["test_error"]
-    (last,) = path.parent.glob("checkpoints/*.ckpt")
-    path.unlink()
-    whole = last.read_bytes()
-    last.write_bytes(whole[:1000])
-    failed = run_in_process(*words)
-    assert failed.returncode == 1
-    assert "no checkpoint in" in failed.stderr
-    (last.parent / "epoch-0002.ckpt").write_bytes(whole[:1000])
-    last.write_bytes(whole)
-    assert run_in_process(*words).returncode == 0
-    assert json.loads(path.read_text())["test_error"] == before
-
-
 def test_a_validation_split_is_a_run_of_its_own(run_in_process, tmp_path):
     words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
     assert run_in_process(*words).returncode == 0
@@ -319,118 +299,6 @@ def test_a_batch_larger_than_the_data(run_in_process, tmp_path, image_tar, monke
 def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_path, image_tar):
     words = ["run", "cifar", *SMOKE, "--data-dir", image_tar, "--results-dir", tmp_path, "--dataset", "cifar100"]
     assert_mistake(run_in_process(*words), "noise.tar", "cifar100")
-
-
-def test_a_failed_run_does_not_stop_the_others(run_in_process, tmp_path, monkeypatch):
-    from lightning_modules.classifier import LitClassifier
-
-    step = LitClassifier.training_step
-
-    def failing(self, batch, batch_idx):
-        if "plain" in self.hparams.network:
-            raise RuntimeError("out of memory, say")
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(LitClassifier, "training_step", failing)
-    words = [
-        "run",
-        "quickstart",
-        *SMOKE,
-        "--results-dir",
-        tmp_path,
-        "--seeds",
-        "0",
-        "--only",
-        "plain14",
-        "resnet14",
-    ]
-    done = run_in_process(*words)
-    assert done.returncode == 1
-    assert "not done: plain-14 on digits, seed 0: failed (RuntimeError: out of memory, say)" in done.stderr
-    statuses = {
-        p.parent.name[:5]: json.loads(p.read_text())["status"] for p in tmp_path.glob("runs/*/*/result.json")
-    }
-    assert statuses == {"plain": "failed", "resne": "done"}
-    monkeypatch.undo()
-    monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, words)])
-    again = run_in_process(*words)
-    assert again.returncode == 0, again.stderr
-
-
-def test_a_loss_that_is_not_finite_is_diverged(run_in_process, tmp_path, monkeypatch):
-    from lightning_modules.networks.residual import CIFARResidualNetwork
-
-    forward = CIFARResidualNetwork.forward
-    monkeypatch.setattr(CIFARResidualNetwork, "forward", lambda self, x: forward(self, x) * float("nan"))
-    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
-    done = run_in_process(*words)
-    assert done.returncode == 1
-    assert "diverged" in done.stderr
-    (path,) = tmp_path.glob("runs/*/*/result.json")
-    record = json.loads(path.read_text())
-    assert record["status"] == "diverged"
-    assert "test_error" not in record
-
-
-TRAIN = ["run", "quickstart", "--seeds", "0", "--only", "hbnet14"]
-
-
-def train(tmp_path):
-    return command(*TRAIN, "--results-dir", tmp_path)
-
-
-def weights_and_metrics(results):
-    """Final weights, and every metric but the clock's."""
-    from lightning_modules import LitClassifier
-
-    (path,) = results.glob("runs/quickstart/*/checkpoints/*.ckpt")
-    network = LitClassifier.load_from_checkpoint(path).network
-    (metrics,) = results.glob("runs/quickstart/*/metrics.csv")
-    rows = [line.split(",")[:6] for line in metrics.read_text().splitlines()]
-    return network.state_dict(), rows
-
-
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
-def test_an_interrupted_run_continues_bit_for_bit(tmp_path, stop, uninterrupted):
-    import torch
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark", *TRAIN, "--results-dir", str(tmp_path)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/*/checkpoints/epoch-0003.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(stop)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode != 0
-    if stop != signal.SIGKILL:
-        assert process.returncode == 130
-        assert error.strip() == "interrupted; the same command continues"
-        (path,) = tmp_path.glob("runs/*/*/result.json")
-        assert json.loads(path.read_text())["status"] == "interrupted"
-    done = train(tmp_path)
-    assert done.returncode == 0, done.stderr
-    weights, rows = weights_and_metrics(tmp_path)
-    expected_weights, expected_rows = uninterrupted
-    assert rows == expected_rows
-    assert all(torch.equal(value, expected_weights[name]) for name, value in weights.items())
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    results = tmp_path_factory.mktemp("uninterrupted")
-    done = train(results)
-    assert done.returncode == 0, done.stderr
-    assert "HB-Net-14" in done.stdout
-    assert (results / "tables/quickstart.md").exists()
-    return weights_and_metrics(results)
 
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("False", False), ("none", "none"), ("2", 2)])

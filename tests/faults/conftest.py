@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,14 +39,18 @@ class Command:
         copies: int,
         *words: Any,
         injection: tuple = (),
-        kill_after: float | None = None,
+        after: float | None = None,
+        exists: Path | None = None,
+        send: signal.Signals = signal.SIGKILL,
         environment: dict[str, str] | None = None,
     ) -> list[Ended]:
-        """The same command several times at once."""
+        """The same command several times at once; ``send`` a signal ``after`` seconds, once a glob ``exists``."""
         request = {
             "argv": [str(word) for word in words],
             "injection": injection,
-            "kill_after": kill_after,
+            "after": after,
+            "exists": None if exists is None else str(exists),
+            "signal": int(send),
             "environment": environment or {},
             "copies": copies,
             "output": str(self.output),

@@ -1,14 +1,15 @@
 """Runs the real command in forked processes, so that a fault costs a fraction of a second and no second import.
 
-Reads one JSON request a line: ``argv``, ``environment``, ``injection`` (a call of ``injections``), ``kill_after``
-(seconds) and ``copies`` (run at the same time). Answers with the exit status of each copy; -9 is SIGKILL.
+Reads one JSON request a line: ``argv``, ``environment``, ``injection`` (a call of ``injections``), ``copies`` (run
+at the same time), and when they get a ``signal``: ``after`` (seconds) and once a file ``exists`` (a glob), if those
+are not null. Answers with the exit status of each copy; -9 is SIGKILL.
 """
 
 import json
 import os
-import signal
 import sys
 import time
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,17 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         processes = [start(request, Path(request["output"]) / str(copy)) for copy in range(request["copies"])]
-        if request["kill_after"] is not None:
-            wait(processes, request["kill_after"])
+        if request["after"] is not None or request["exists"] is not None:
+            wait(processes, request["after"] or 0, request["exists"])
             for process in processes:
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, request["signal"])
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in processes]), flush=True)
 
 
-def wait(processes: list[int], seconds: float) -> None:
-    """Until the time is up, or all have ended; ended ones stay zombies, which a signal does not reach."""
+def wait(processes: list[int], seconds: float, exists: str | None) -> None:
+    """Until the time is up and the file is there, or all have ended; zombies are not reached by a signal."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or (exists and not glob(exists)):
         ended = [os.waitid(os.P_PID, p, os.WEXITED | os.WNOHANG | os.WNOWAIT) for p in processes]
         if all(ended):
             return

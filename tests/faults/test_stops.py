@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_killed_at_random_moments(command, tmp_path, network, at_least):
     while kills < at_least:
         runs += 1
         words = (*train(network), "--results-dir", tmp_path / str(runs))
-        while (ended := command(*words, kill_after=draw.uniform(0, seconds))).status == KILLED:
+        while (ended := command(*words, after=draw.uniform(0, seconds))).status == KILLED:
             kills += 1
         assert ended.status == 0, ended.err
         assert_same(tmp_path / str(runs), expected)
@@ -87,6 +88,20 @@ def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault,
     ended = command(*words, environment=elsewhere)
     assert ended.status == 0, ended.err
     assert not list(folder.rglob("*.tmp"))
+    assert_same(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_stops_after_the_step_and_the_next_call_continues(command, tmp_path, uninterrupted, stop):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    ended = command(*words, exists=tmp_path / "runs/*/*/checkpoints/epoch-0003.ckpt", send=stop)
+    assert ended.status == 130
+    assert ended.err.strip() == "interrupted; the same command continues"
+    (path,) = tmp_path.glob("runs/*/*/result.json")
+    assert json.loads(path.read_text())["status"] == "interrupted"
+    assert len(list(path.parent.glob("checkpoints/*.ckpt"))) == 2
+    ended = command(*words)
+    assert ended.status == 0, ended.err
     assert_same(tmp_path, uninterrupted)
 
 
