@@ -7,12 +7,14 @@ PROFILE ?=
 SEEDS ?=
 DATA_DIR ?=
 RESULTS_DIR ?= results
+WANDB ?=
 ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/installed
 OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
+TRACKING = $(if $(WANDB),--wandb $(WANDB))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-hypothesis tables theory verify-paper speed test test-slow lint format clean
@@ -20,7 +22,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo
-	@echo '  Variables: PROFILE=paper|short|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results ARGS="..."'
+	@echo '  Variables: PROFILE=paper|short|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results WANDB=online|offline ARGS="..."'
 
 setup: $(STAMP) ## Create .venv with the tested versions
 
@@ -31,10 +33,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: $(STAMP) ## Train every structure on scikit-learn's digits: minutes on two CPU cores
-	$(BIN)/python -m benchmark run quickstart $(OPTIONS)
+	$(BIN)/python -m benchmark run quickstart $(OPTIONS) $(TRACKING)
 
 reproduce-cifar: $(STAMP) ## Reproduce the paper's CIFAR table (PROFILE=short for a CPU)
-	$(BIN)/python -m benchmark run cifar $(OPTIONS)
+	$(BIN)/python -m benchmark run cifar $(OPTIONS) $(TRACKING)
 
 plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will take
 	$(BIN)/python -m benchmark plan cifar $(OPTIONS)
@@ -43,8 +45,8 @@ tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
 
 reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
-	$(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS)
-	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS))
+	$(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING)
+	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS) $(TRACKING))
 
 theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
 	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)

@@ -67,6 +67,11 @@ class Run(Selection):
 
     yes: bool = False
     """Go on without asking even if it will take more than a day."""
+    wandb: str = "off"
+    """off, online or offline (Weights & Biases; `wandb sync` sends what was kept offline)."""
+    wandb_project: str = "optimizer-inspired-networks"
+    wandb_entity: str | None = None
+    """A user or team; by default your own."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,13 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     from benchmark import grid, machine, plan
     from benchmark.progress import Progress
     from benchmark.run import InterruptedRun
+    from benchmark.tracking import Tracker, TrackingOptions
 
     data_dir = command.data_dir or Path("data")
     if command.data_dir and not data_dir.exists():
         raise UserError(f"data directory {data_dir} does not exist; create it to download into it, or leave it out")
     if isinstance(command, Run):
+        tracking = TrackingOptions(command.wandb, command.wandb_project, command.wandb_entity)
         grid.check_writable(command.results_dir)
     device = machine.choose_device(command.device)
     cells = grid.select_cells(
@@ -209,14 +216,16 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         plan.print_plan(runs, console)
         return _name_problems(problems)
     _confirm(sum(r.seconds_left for r in runs), command.yes)
+    tracker = Tracker(tracking, command.results_dir)
     try:
         with Progress(len(runs), console) as progress:
-            not_done = grid.run_all(runs, data_dir, device, progress)
+            not_done = grid.run_all(runs, data_dir, device, progress, tracker)
     except InterruptedRun:
         raise KeyboardInterrupt from None
     profile = command.profile or experiment.default_profile
     if profile != "smoke" and len(not_done) < len(runs):
         _report(experiment, command.results_dir)
+        tracker.table(experiment.name, command.results_dir)
     return _name_problems([*problems, *not_done])
 
 

@@ -1,9 +1,10 @@
 """Many runs: what is asked for, which cells, and one after another in this process."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmark import run
 from benchmark.arguments import parse_network
@@ -14,6 +15,7 @@ from benchmark.ledger import FINISHED
 from benchmark.plan import PlannedRun
 from benchmark.progress import Progress
 from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
+from benchmark.tracking import Tracker
 from lightning_modules.networks import list_networks
 
 
@@ -127,7 +129,9 @@ def check_writable(results: Path) -> None:
         raise UserError(f"results directory {results} cannot be written: {error.strerror or error}") from error
 
 
-def run_all(runs: Sequence[PlannedRun], data_dir: Path, device: str, progress: Progress) -> list[str]:
+def run_all(
+    runs: Sequence[PlannedRun], data_dir: Path, device: str, progress: Progress, tracker: Tracker
+) -> list[str]:
     """Do what is left, one run after another; a run that fails does not stop the others.
 
     Returns:
@@ -154,8 +158,27 @@ def run_all(runs: Sequence[PlannedRun], data_dir: Path, device: str, progress: P
                     problems.append(f"{planned.label}: diverged")
                 continue
             progress.start(number, planned.label, planned.cell.recipe.epochs, left)
-            result = run.execute(planned.folder, data_dir, device, progress.epoch)
+            tracker.start(planned.folder, planned.label)
+            result = _execute(planned, data_dir, device, progress, tracker)
             progress.end(result)
             if result["status"] != "done":
                 problems.append(f"{planned.label}: {result['status']} ({result['reason']})")
     return problems
+
+
+def _execute(
+    planned: PlannedRun, data_dir: Path, device: str, progress: Progress, tracker: Tracker
+) -> dict[str, Any]:
+    """The record, shown and sent while it grows."""
+
+    def on_epoch(row: Mapping[str, float]) -> None:
+        progress.epoch(row)
+        tracker.epoch()
+
+    try:
+        result = run.execute(planned.folder, data_dir, device, on_epoch)
+    except run.InterruptedRun:
+        tracker.end({"status": "interrupted"})
+        raise
+    tracker.end(result)
+    return result

@@ -1,14 +1,17 @@
 """Faults, each a patch of the process that it is called in."""
 
+import contextlib
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.checkpoints import EpochRecorder
 from benchmark.ledger import RunFolder
+from benchmark.tracking import Tracker
 from lightning_modules.classifier import LitClassifier
 
 
@@ -81,6 +84,22 @@ def out_of_memory(network: str, message: str) -> None:
         return step(self, batch, batch_idx)
 
     LitClassifier.training_step = failing
+
+
+def kill_wandb(epoch: int) -> None:
+    """W&B's own process dies after this epoch."""
+    send = Tracker.epoch
+
+    def dying(self: Tracker) -> None:
+        send(self)
+        if self.logged == epoch:
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    words = (process / "cmdline").read_bytes()
+                    if b"wandb-core" in words and str(os.getpid()).encode() in words:
+                        os.kill(int(process.name), signal.SIGKILL)
+
+    Tracker.epoch = dying
 
 
 def exit_before_the_record() -> None:

@@ -1,0 +1,219 @@
+"""Runs mirrored in Weights & Biases: ``--wandb online`` or ``--wandb offline``.
+
+What is sent is read from the ledger, which stays the only truth: nothing that goes wrong here touches a run. A
+run's id there is its id here, so a run that is continued continues its curve.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.checkpoints import list_checkpoints
+from benchmark.errors import UserError
+from benchmark.ledger import RunFolder
+from benchmark.specs import to_dict
+
+OFF, MODES = "off", ("off", "online", "offline")
+SECONDS_TO_CONNECT = 12
+SECONDS_TO_FINISH = 15
+SUMMARY = {
+    "status": "status",
+    "test_error": "test_error",
+    "test_top5_error": "test_top5_error",
+    "test_loss": "test_loss",
+    "best_eval_error": "best_eval_error",
+    "parameters": "parameters",
+    "multiply_adds": "multiply_adds",
+    "epochs": "epochs",
+    "seconds": "total_seconds",
+    "images_per_second": "images_per_second",
+    "peak_memory_bytes": "peak_memory_bytes",
+}
+"""Fields of the record and what W&B calls them; ``seconds`` of an epoch is a metric there."""
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """``mode`` is a name of ``MODES``; ``entity`` None is the user's default one."""
+
+    mode: str = OFF
+    project: str = "optimizer-inspired-networks"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises:
+        UserError: unknown mode.
+        """
+        if self.mode not in MODES:
+            raise UserError(f"unknown --wandb {self.mode!r}; valid: {', '.join(MODES)}")
+
+
+class Tracker:
+    """One run after another: ``start``, ``epoch`` after each epoch, ``end``; after all of them ``table``.
+
+    Group = experiment, job type = cell. A server that cannot be reached costs one warning and one wait; what
+    follows is kept offline, for ``wandb sync``. If W&B itself fails, a run goes on without it.
+    """
+
+    def __init__(self, options: TrackingOptions, results: Path) -> None:
+        self.options, self.results, self.mode = options, results, options.mode
+        self.run: Any = None
+        self.folder: RunFolder | None = None
+        self.logged = -1
+
+    def start(self, folder: RunFolder, label: str) -> None:
+        """A run begins, or goes on."""
+        cell = folder.cell
+        self.folder, self.logged = folder, -1
+        tags = [cell.profile, cell.dataset, cell.network.name, *(["smoke"] if cell.recipe.limit_batches else [])]
+        self._open(
+            id=folder.id,
+            name=label,
+            group=cell.experiment,
+            job_type=cell.name,
+            tags=list(dict.fromkeys(tags)),
+            config={**to_dict(cell), "seed": folder.seed},
+        )
+
+    def epoch(self) -> None:
+        """Send the rows of metrics that the ledger has and W&B has not."""
+        if self.run is None:
+            return
+        rows = [row for row in self.folder.read_metrics() if row["epoch"] > self.logged]
+        for row in rows:
+            self._try(self.run.log, row, step=int(row["epoch"]))
+            self.logged = row["epoch"]
+            if self.run is None:
+                return
+
+    def end(self, result: dict[str, Any]) -> None:
+        """Send what is left, the final numbers and the final weights."""
+        self.epoch()
+        if self.run is None:
+            return
+        final = {theirs: result[ours] for ours, theirs in SUMMARY.items() if result.get(ours) is not None}
+        self._try(self.run.summary.update, final)
+        if self.run is None:
+            return
+        if result["status"] == "done":
+            self._try(self._send_weights)
+        self._finish(result["status"] == "done")
+
+    def table(self, experiment: str, results: Path) -> None:
+        """The grid, one line a run, as a run of its own."""
+        self._open(id=f"{experiment}-table", name="table", group=experiment, job_type="table")
+        if self.run is not None:
+            self._try(self._send_table, experiment, results)
+            self._finish(True)
+
+    def _send_weights(self) -> None:
+        import wandb
+
+        weights = list_checkpoints(self.folder.checkpoints)
+        if weights:
+            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.folder.id)
+            artifact = wandb.Artifact(f"{name}-weights", "model")
+            artifact.add_file(str(weights[-1]))
+            self.run.log_artifact(artifact)
+
+    def _send_table(self, experiment: str, results: Path) -> None:
+        import wandb
+
+        from benchmark.report import load_results
+
+        frame = load_results(results, experiment)
+        text = frame.astype(object).where(frame.notna(), None)
+        self.run.log({"runs": wandb.Table(dataframe=text)})
+
+    def _open(self, **identity: Any) -> None:
+        if self.mode == OFF:
+            return None
+        try:
+            self.run = self._init(self.mode, **identity)
+        except Exception as error:
+            if self.mode != "online":
+                return self._give_up(error)
+            self.mode = "offline"
+            _forget_failed_run()
+            folder = self.results / "wandb"
+            _warn(f"{_reason(error)}; runs are kept offline, `wandb sync {folder}/offline-run-*` sends them later")
+            self._open(**identity)
+
+    def _init(self, mode: str, **identity: Any) -> Any:
+        import wandb
+
+        os.environ.setdefault("WANDB_SILENT", "true")
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            init_timeout=SECONDS_TO_CONNECT,
+            disable_code=True,
+            disable_git=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_disable_meta=True,
+        )
+        run = wandb.init(
+            project=self.options.project,
+            entity=self.options.entity,
+            mode=mode,
+            dir=str(self.results),
+            resume="allow",
+            settings=settings,
+            **identity,
+        )
+        run.define_metric("*", step_metric="epoch")
+        return run
+
+    def _try(self, action: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        try:
+            action(*arguments, **options)
+        except Exception as error:
+            self._give_up(error)
+
+    def _finish(self, success: bool) -> None:
+        """Within a time: a server that went away must not hold up the grid."""
+        run, self.run = self.run, None
+        if run is None:
+            return
+        errors: list[Exception] = []
+
+        def finish() -> None:
+            try:
+                run.finish(exit_code=0 if success else 1)
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=finish, daemon=True)
+        thread.start()
+        thread.join(SECONDS_TO_FINISH)
+        if thread.is_alive():
+            errors.append(TimeoutError(f"not finished in {SECONDS_TO_FINISH} s"))
+        if errors:
+            self._give_up(errors[0])
+
+    def _give_up(self, error: Exception) -> None:
+        self.run, self.mode = None, OFF
+        _warn(f"{_reason(error)}; going on without it, the ledger has everything")
+
+
+def _forget_failed_run() -> None:
+    """Or W&B would say that the id is in use."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence."""
+    return " ".join(str(error).split(". ")[0].split()) or type(error).__name__
+
+
+def _warn(text: str) -> None:
+    print(f"warning: W&B: {text}", file=sys.stderr)
