@@ -132,6 +132,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
         "images_per_second": images / median(row["train_seconds"] for row in rows),
         "peak_memory_bytes": memory,
         "coefficients": coefficients,
+        "test_images": datamodule.num_test,
         "data": datamodule.identity,
     }
 

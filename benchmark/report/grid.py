@@ -119,10 +119,7 @@ def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list
         (Column(group, "published"), [Cell(published_text(e)) for e in entries]),
         (
             Column(group, "difference"),
-            [
-                Cell(difference_text(e.difference), bool(e.difference and e.difference.excludes_zero))
-                for e in entries
-            ],
+            [Cell(difference_text(e.difference), e.is_significant) for e in entries],
         ),
     ]
     return [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]

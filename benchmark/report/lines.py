@@ -1,18 +1,19 @@
 """What a table says, as numbers: one line a row, one entry a data set."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.ledger import Record
 from benchmark.report.published import Published, PublishedNumbers
 from benchmark.report.sections import Section
-from benchmark.report.statistics import PairedDifference, Summary, paired_difference, summarize
+from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
 
 
 @dataclass(frozen=True)
 class Entry:
     """A row on a data set: test error (percent), difference to the baseline (percentage points), published error.
 
+    ``adjusted_p`` is the difference's p value after Holm's correction over all comparisons of the section.
     ``diverged`` counts runs whose loss left the finite numbers; they are in no mean.
     """
 
@@ -20,6 +21,12 @@ class Entry:
     difference: PairedDifference | None
     published: Published | None
     diverged: int
+    adjusted_p: float | None = None
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference stands after the correction."""
+        return self.adjusted_p is not None and self.adjusted_p < 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,30 @@ class Line:
 def section_lines(section: Section, numbers: PublishedNumbers) -> list[Line]:
     """The lines of a section, with an entry for every data set that has a record or a published number."""
     datasets = shown_datasets(section, numbers)
-    return [_line(section, row, datasets, numbers) for row in section.rows]
+    return _adjust([_line(section, row, datasets, numbers) for row in section.rows])
+
+
+def comparisons(lines: Iterable[Line]) -> list[tuple[Line, str, Entry]]:
+    """Every entry whose difference to the baseline has a p value, with its line and data set."""
+    return [
+        (line, dataset, entry)
+        for line in lines
+        for dataset, entry in line.entries.items()
+        if entry.difference and entry.difference.p is not None
+    ]
+
+
+def _adjust(lines: list[Line]) -> list[Line]:
+    compared = comparisons(lines)
+    adjusted = holm([entry.difference.p for _, _, entry in compared])
+    by_place = {(line.row, dataset): p for (line, dataset, _), p in zip(compared, adjusted, strict=True)}
+    return [
+        replace(
+            line,
+            entries={d: replace(e, adjusted_p=by_place.get((line.row, d))) for d, e in line.entries.items()},
+        )
+        for line in lines
+    ]
 
 
 def shown_datasets(section: Section, numbers: PublishedNumbers) -> list[str]:

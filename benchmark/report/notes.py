@@ -1,13 +1,14 @@
 """The notes under a table, generated from its records: what a reader must know before comparing its numbers."""
 
 from collections.abc import Iterable, Mapping
+from statistics import median
 from typing import Any
 
 from benchmark.ledger import Record
 from benchmark.report.grid import UNVERIFIED
-from benchmark.report.lines import Line
-from benchmark.report.sections import Section, data_label, differing, recipe_fields
-from benchmark.report.statistics import CONFIDENCE
+from benchmark.report.lines import Line, comparisons
+from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
+from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, binomial_error
 from benchmark.specs import to_dict
 
 PAPER = "paper"
@@ -22,6 +23,8 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
     done = section.of(status="done")
     return [
         *_reading(lines),
+        *_comparisons(lines),
+        *_test_sets(section, lines),
         *_profile(section),
         *_data(section),
         *_seeds(section),
@@ -42,8 +45,43 @@ def _reading(lines: list[Line]) -> list[str]:
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
             f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
-            "bold if the interval excludes zero."
+            "bold if it stands after Holm's correction over all comparisons of the table."
         )
+    return notes
+
+
+def _comparisons(lines: list[Line]) -> list[str]:
+    compared = comparisons(lines)
+    if not compared:
+        return []
+    values = [
+        f"{line.label} on {data_label(dataset)} {entry.difference.p:.2g} ({entry.adjusted_p:.2g})"
+        for line, dataset, entry in compared
+    ]
+    needed = [
+        f"{line.label} on {data_label(dataset)} {entry.difference.seeds_needed or f'over {MOST_SEEDS}'}"
+        for line, dataset, entry in compared
+        if not entry.difference.excludes_zero
+    ]
+    notes = [f"p of the differences (after Holm's correction): {'; '.join(values)}."]
+    if needed:
+        notes.append(f"Seeds for an interval without zero, should mean and spread stay: {'; '.join(needed)}.")
+    return notes
+
+
+def _test_sets(section: Section, lines: list[Line]) -> list[str]:
+    """How far an error is known from so many test images, at the median error of each data set."""
+    notes = []
+    for dataset in section.datasets:
+        errors = [line.entries[dataset].error.mean for line in lines if line.entries[dataset].error]
+        counts = {test_images(record) for record in section.of(dataset=dataset, status="done")} - {None}
+        if errors and len(counts) == 1:
+            (count,) = counts
+            error = median(errors)
+            notes.append(
+                f"{data_label(dataset)}: {count:,} test images; other ones would move an error of {error:.1f} % by "
+                f"{binomial_error(error, count):.2f} points (binomial standard error), all rows alike."
+            )
     return notes
 
 

@@ -16,6 +16,7 @@ from benchmark.report.published import TITLES
 from benchmark.specs import Experiment, to_dict
 
 UNTABULATED = "smoke"
+TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000}
 TABULATED = ("test_error", "parameters", "multiply_adds", "seconds_per_epoch")
 DEVICE_SETTINGS = ("precision", "channels_last", "compile", "loop")
 
@@ -129,6 +130,11 @@ def data_copy(record: Record) -> str:
     name, validation = record.cell.data.name, record.cell.data.validation
     copy = data_name(record).removeprefix(TITLES.get(name, name)).strip(" ()")
     return ", ".join(filter(None, [copy, f"{validation} held out" if validation else ""]))
+
+
+def test_images(record: Record) -> int | None:
+    """How many the test error is of; None for records from before this was recorded, of unknown data."""
+    return record.result.get("test_images") or TEST_IMAGES.get(record.cell.data.name)
 
 
 def recipe_fields(record: Record) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+MOST_SEEDS = 1000
 FEWEST_TO_CORRELATE = 4
 SAME = 1e-4  # percentage points: above float32 rounding of an error, below one image of any test set
 
@@ -55,6 +56,7 @@ class PairedDifference:
     p: float | None
     n: int
     seeds: tuple[int, ...]
+    std: float | None = None
 
     @property
     def reason(self) -> str | None:
@@ -67,6 +69,19 @@ class PairedDifference:
     def excludes_zero(self) -> bool:
         """Whether there is an interval and zero lies outside."""
         return self.low is not None and not self.low <= 0 <= self.high
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """The fewest seeds at which the interval would exclude zero, were mean and spread to stay as they are.
+
+        None without a spread to go by, or if ``MOST_SEEDS`` would not do.
+        """
+        if not self.std or not self.mean:
+            return None
+        counts = np.arange(2, MOST_SEEDS + 1)
+        reach = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1) * self.std / np.sqrt(counts)
+        enough = np.flatnonzero(reach < abs(self.mean))
+        return int(counts[enough[0]]) if enough.size else None
 
 
 def summarize(values: Iterable[float]) -> Summary:
@@ -98,7 +113,29 @@ def paired_difference(a_by_seed: Mapping[int, float], b_by_seed: Mapping[int, fl
         return PairedDifference(mean, None, None, None, len(seeds), seeds)
     test = stats.ttest_rel(a, b)
     interval = test.confidence_interval(CONFIDENCE)
-    return PairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), len(seeds), seeds)
+    return PairedDifference(
+        mean,
+        float(interval.low),
+        float(interval.high),
+        float(test.pvalue),
+        len(seeds),
+        seeds,
+        float(differences.std(ddof=1)),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for as many comparisons, in their order (Holm 1979): any below alpha is significant."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.maximum.accumulate(np.minimum(1, np.asarray(p_values)[order] * factors))
+    return adjusted[np.argsort(order)].tolist()
+
+
+def binomial_error(error: float, images: int) -> float:
+    """Standard error (percentage points) of a test error (percent) by the choice of test images alone."""
+    share = error / 100
+    return 100 * math.sqrt(share * (1 - share) / images)
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> RankCorrelation:

@@ -103,7 +103,9 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
     entries = [name for dataset in ordered for name in _entry_columns(dataset)]
     sizes = ["parameters", "multiply_adds", "seconds_per_epoch"]
     frame = pd.DataFrame(rows)[["profile", "data", "row", "model", "baseline", *entries, *sizes]].round(DECIMALS)
-    counts = [name for name in frame.columns if name in sizes[:2] or name.endswith((" n", " diverged"))]
+    counts = [
+        name for name in frame.columns if name in sizes[:2] or name.endswith((" n", " diverged", " seeds needed"))
+    ]
     return frame.astype(dict.fromkeys(counts, "Int64"))
 
 
@@ -133,6 +135,9 @@ def _entry(dataset: str, entry: Entry) -> dict[str, Any]:
         entry.difference.low if entry.difference else None,
         entry.difference.high if entry.difference else None,
         entry.difference.n if entry.difference else 0,
+        entry.difference.p if entry.difference else None,
+        entry.adjusted_p,
+        entry.difference.seeds_needed if entry.difference else None,
     ]
     return dict(zip(_entry_columns(dataset), values, strict=True))
 
@@ -149,6 +154,9 @@ def _entry_columns(dataset: str) -> list[str]:
         "difference low",
         "difference high",
         "difference n",
+        "difference p",
+        "difference p Holm",
+        "seeds needed",
     )
     return [f"{data_label(dataset)} {name}" for name in names]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.report.statistics import paired_difference, rank_correlation, summarize
+from benchmark.report.statistics import binomial_error, holm, paired_difference, rank_correlation, summarize
 
 
 def test_summary_by_hand():
@@ -96,3 +96,32 @@ def test_too_few_pairs_or_full_agreement_give_no_interval(a, b, rho):
 def test_no_correlation_of_values_that_do_not_differ(a, b):
     with pytest.raises(ValueError, match="two pairs"):
         rank_correlation(a, b)
+
+
+def test_holm_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.5; never smaller than the one before."""
+    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.7, 0.8]) == pytest.approx([1, 1])
+    assert holm([]) == []
+
+
+def test_seeds_needed_are_the_fewest_that_do():
+    rng = np.random.default_rng(0)
+    ours = dict(enumerate(rng.normal(9.7, 0.5, 6)))
+    difference = paired_difference(ours, dict.fromkeys(ours, 10.0))
+    needed = difference.seeds_needed
+
+    def reach(n):
+        return stats.t.ppf(0.975, n - 1) * difference.std / np.sqrt(n)
+
+    assert reach(needed) < abs(difference.mean) <= reach(needed - 1)
+
+
+def test_no_number_of_seeds_without_a_spread_or_for_next_to_nothing():
+    assert paired_difference({0: 4.0}, {0: 5.0}).seeds_needed is None
+    assert paired_difference({0: 1.0, 1: -1.0001}, {0: 0.0, 1: 0.0}).seeds_needed is None
+
+
+def test_binomial_error_by_hand():
+    assert binomial_error(10, 900) == pytest.approx(1)

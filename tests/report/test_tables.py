@@ -70,6 +70,25 @@ def test_only_an_interval_without_zero_is_bold(results, add_run):
     assert bold == ["−1.10 [−1.35, −0.85]"]
 
 
+def test_what_does_not_stand_after_the_correction_is_not_bold(results, add_run):
+    """p = 0.019 alone is significant; as the least of three comparisons it is 0.057."""
+    for seed in range(3):
+        add_run("cifar_resnet20", 5.0 + seed, seed=seed)
+        add_run("cifar_hbnet20", 4.0 + seed + (-0.2, 0, 0.27)[seed], seed=seed)
+    assert line_of(text(results), "HB-Net-20")[3].startswith("**")
+    for seed, (fixed, free) in enumerate([(5.1, 5.3), (5.9, 5.8), (7.2, 6.9)]):
+        add_run("cifar_hbnet20-fixed", fixed, seed=seed)
+        add_run("cifar_hbnet20-free", free, seed=seed)
+    document = text(results)
+    assert not line_of(document, "HB-Net-20")[3].startswith("**")
+    assert "p of the differences (after Holm's correction): HB-Net-20 on C10+ 0.019 (0.057)" in document
+
+
+def test_the_test_sets_own_noise_is_told(results, add_run):
+    add_run("cifar_resnet20", 10.0)
+    assert "C10+: 10,000 test images; other ones would move an error of 10.0 % by 0.30 points" in text(results)
+
+
 def test_one_seed(results, add_run):
     add_run("cifar_resnet20", 5.0)
     add_run("cifar_hbnet20", 4.5)
