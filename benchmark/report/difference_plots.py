@@ -1,0 +1,70 @@
+"""The claim at a glance: ``results/plots/<experiment>-differences-<section>``.
+
+For each row with a baseline the mean difference of their test errors, paired by seed, with its 95 % t interval:
+left of zero the row is better. Blue stands after Holm's correction. A hollow point has no interval: one seed.
+"""
+
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
+from benchmark.report.lines import Line, section_lines
+from benchmark.report.published import PublishedNumbers
+from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.specs import Experiment
+
+WIDTH, LINE_HEIGHT = 5.6, 0.3  # inches
+NEUTRAL = "#666666"
+
+
+def write_differences(experiment: Experiment, results: Path) -> list[Path]:
+    """A figure for each section in which a row has a baseline, a panel for each data set.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that must not share a plot.
+    """
+    paths = []
+    for section in read_sections(experiment, Path(results)):
+        lines = section_lines(section, PublishedNumbers(None, experiment.name))
+        if panels := _panels(section, lines):
+            stem = Path(results) / "plots" / f"{experiment.name}-differences-{section.slug}"
+            with rc_context(STYLE):
+                paths += write_figure(_figure(section, panels), stem)
+    return paths
+
+
+def _panels(section: Section, lines: list[Line]) -> dict[str, list[Line]]:
+    """By data set the rows that have a difference there."""
+    found = {d: [line for line in lines if line.entries[d].difference] for d in section.datasets}
+    return {dataset: compared for dataset, compared in found.items() if compared}
+
+
+def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
+    counts = [len(lines) for lines in panels.values()]
+    height = LINE_HEIGHT * sum(counts) + 0.7 * len(panels) + 0.3
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).flat
+    for ax, (dataset, lines) in zip(axes, panels.items(), strict=True):
+        _draw(ax, section, dataset, lines)
+    ax.set_xlabel("test error minus the baseline's (percentage points)")
+    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _draw(ax: Axes, section: Section, dataset: str, lines: list[Line]) -> None:
+    for y, line in enumerate(lines):
+        entry = line.entries[dataset]
+        difference = entry.difference
+        colour = OKABE_ITO[0] if entry.is_significant else NEUTRAL
+        if difference.low is not None:
+            ax.plot([difference.low, difference.high], [y, y], color=colour, lw=2)
+        filled = colour if difference.low is not None else "white"
+        ax.plot(difference.mean, y, "o", ms=5, color=colour, markerfacecolor=filled)
+    ax.axvline(0, color="black", lw=0.8)
+    labels = [f"{line.label} − {section.label(line.baseline)}" for line in lines]
+    ax.set_yticks(range(len(lines)), labels)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set_title(data_label(dataset))

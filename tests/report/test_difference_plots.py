@@ -1,0 +1,35 @@
+from matplotlib.figure import Figure
+
+import benchmark.report.difference_plots as plots
+from benchmark.experiments.cifar import EXPERIMENT
+from benchmark.report.difference_plots import write_differences
+
+
+def test_without_a_baseline_there_is_nothing_to_draw(results, add_run):
+    add_run("cifar_resnet20")
+    assert write_differences(EXPERIMENT, results) == []
+
+
+def test_points_and_intervals_are_the_tables(results, add_run, monkeypatch):
+    figures = []
+    write = plots.write_figure
+    monkeypatch.setattr(plots, "write_figure", lambda figure, stem: figures.append(figure) or write(figure, stem))
+    for seed, theirs in enumerate([5.0, 5.1, 5.2]):
+        add_run("cifar_resnet20", theirs, seed=seed)
+        add_run("cifar_hbnet20", 4.0, seed=seed)
+    add_run("cifar_agdresnet20", 6.0, seed=0)
+    paths = write_differences(EXPERIMENT, results)
+    assert [path.name for path in paths] == ["cifar-differences-paper.svg", "cifar-differences-paper.png"]
+    (figure,) = figures
+    assert isinstance(figure, Figure)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "HB-Net-20 − ResNet-20",
+        "Nesterov-20 − ResNet-20",
+    ]
+    interval, mean, alone, _zero = ax.lines
+    assert [round(x, 2) for x in interval.get_xdata()] == [-1.35, -0.85]
+    assert round(mean.get_xdata()[0], 2) == -1.1
+    assert alone.get_markerfacecolor() == "white"
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_differences(EXPERIMENT, results)] == before
