@@ -142,7 +142,7 @@ def hypothesis_text(
     """The tables and the answer as Markdown."""
     parts = [
         f"# {section.experiment.title}",
-        "## The faster the method, the smaller …?",
+        "## Rank correlation of speed and result",
         _answers(families, factors),
     ]
     for family in families:
@@ -196,6 +196,8 @@ def _draw_depths(ax: Axes, family: Family, quantity: str, styles: Mapping[str, t
         )
     ax.set_xscale("log")
     ax.set_yscale("log")
+    means = np.concatenate([line[0].get_ydata() for line in lines.values()])
+    ax.set_ylim(means.min() / 2, means.max() * 2)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(family.depths, [str(depth) for depth in family.depths])
     ax.set(title=f"{family.name}: {quantity}", xlabel="layers")
@@ -212,7 +214,11 @@ def _draw_factors(ax: Axes, family: Family, factors: Mapping[str, float]) -> Non
             ax.plot([factors[m] for m, _ in found], ratios, marker, ms=4, alpha=0.8, label=f"{depth} layers")
     ax.axhline(1, color="black", lw=0.7)
     ax.set_yscale("log")
-    ax.set(title="the question", xlabel="factor a layer (fast to slow)", ylabel="error / gradient descent's")
+    ax.set(
+        title=f"{family.name}: error against speed",
+        xlabel="factor a layer (fast to slow)",
+        ylabel="error / gradient descent's",
+    )
     ax.legend()
 
 
@@ -241,15 +247,14 @@ def _value(family: Family, method: str, depth: int, quantity: str, seeds: int) -
 
 
 def _answers(families: list[Family], factors: Mapping[str, float]) -> str:
+    depths = [*map(str, sorted({depth for family in families for depth in family.depths})), "all"]
     lines = []
     for family in families:
         for quantity in QUANTITIES:
             found = correlations(family, factors, quantity)
-            lines.append(
-                {"family": family.name, "quantity": quantity}
-                | {_depth_title(depth): _correlation_text(value) for depth, value in found.items()}
-            )
-    return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True, missingval=NOTHING)
+            texts = {_depth_title(depth): _correlation_text(found.get(depth)) for depth in depths}
+            lines.append({"family": family.name, "quantity": quantity, **texts})
+    return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
 def _depth_title(depth: str) -> str:
