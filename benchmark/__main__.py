@@ -128,7 +128,23 @@ class VerifyPaper:
     """The directory whose paper/*.csv are checked."""
 
 
-Command = Plan | Run | Tables | Speed | Theory | VerifyPaper
+@dataclass(frozen=True)
+class List:
+    """The experiments, and the networks with their size and one line each."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """A network's layers, and which of them feeds which."""
+
+    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
+    """A registered network with options of its own, e.g. cifar_hbnet20:depth=26."""
+    size: int = 32
+    """Pixels of an image's side."""
+    classes: int = 10
+
+
+Command = Plan | Run | Tables | Speed | Theory | VerifyPaper | List | Show
 
 
 def main() -> None:
@@ -172,6 +188,8 @@ def _act(command: Command) -> int:
         return _measure_theory(command)
     if isinstance(command, VerifyPaper):
         return _verify_paper(command)
+    if isinstance(command, List | Show):
+        return _show(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir)
@@ -300,6 +318,20 @@ def _verify_paper(command: VerifyPaper) -> int:
             source = command.pdf.name if command.pdf else paper.URL.rpartition("/")[2]
             print(f"  {paper.write_provenance(path, found, source)} marked as verified")
     return int(any(f.outcome != paper.VERIFIED for found in findings.values() for f in found))
+
+
+def _show(command: List | Show) -> int:
+    from rich.console import Console
+
+    from benchmark import show
+
+    console = Console()
+    if isinstance(command, List):
+        show.print_experiments(EXPERIMENTS.values(), console)
+        show.print_networks(console)
+    else:
+        show.print_network(command.network, command.size, command.classes, console)
+    return 0
 
 
 def _confirm(seconds: float, yes: bool) -> None:

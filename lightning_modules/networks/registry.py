@@ -41,9 +41,26 @@ _BUILDERS: dict[str, partial[nn.Module]] = {
 }
 
 
+_DESCRIPTIONS = {
+    "plain": "gradient descent, fixed-point reading: layers in a chain",
+    "resnet": "gradient descent, residual reading: ResNet",
+    "hbnet": "heavy ball: ResNet with momentum, one learned beta a block",
+    "agdresnet": "Nesterov's method: ResNet whose blocks look ahead",
+    "densenet": "DenseNet: every layer feeds every later one",
+    "agdnet": "Nesterov's method in its multi-step form, on DenseNet's layers",
+    "feedforward": "theory's own network: T(x) = Phi(W x) between two linear maps",
+}
+
+
 def list_networks() -> list[str]:
     """All registered names, sorted."""
     return sorted(_BUILDERS)
+
+
+def describe_network(name: str) -> str:
+    """One line on the structure of a registered network."""
+    structure = name.removeprefix("cifar_").rstrip("0123456789").removesuffix("_bc")
+    return _DESCRIPTIONS[structure]
 
 
 def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.Module:

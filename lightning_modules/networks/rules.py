@@ -55,18 +55,27 @@ def step_table(method: str, steps: int, **options: object) -> Tensor:
     Raises:
         ValueError: as ``create_rule``, or the method takes two gradients in a layer.
     """
-    if method == "linearized_admm":
-        raise ValueError("linearized_admm takes two gradients in a layer, so one step table cannot hold it")
     if method != "gradient_descent":
         options = {"coefficients": "fixed", **options}
-    rule = create_rule(method, steps, "residual", **options)
+    return table_of(create_rule(method, steps, "residual", **options))
+
+
+def table_of(rule: UpdateRule) -> Tensor:
+    """The table of steps (``step_table``) of a rule with the coefficients that it has now, (steps, steps), float64.
+
+    Raises:
+        ValueError: the rule takes two gradients in a layer.
+    """
+    if isinstance(rule, LinearizedADMM):
+        raise ValueError("linearized_admm takes two gradients in a layer, so one step table cannot hold it")
     points: list[Tensor] = []
 
-    def gradient(point: Tensor) -> Tensor:
+    def transform(point: Tensor) -> Tensor:
         points.append(point)
-        return units[len(points) - 1]
+        unit = units[len(points) - 1]
+        return point + unit if rule.reading == "fixed_point" else unit
 
-    units = torch.eye(steps, dtype=torch.float64)
+    units = torch.eye(rule.steps, dtype=torch.float64)
     with torch.no_grad():
-        result = rule(torch.zeros(steps, dtype=torch.float64), [gradient] * steps)
+        result = rule(torch.zeros(rule.steps, dtype=torch.float64), [transform] * rule.steps)
     return torch.stack([*points, result]).diff(dim=0)
