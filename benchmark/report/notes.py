@@ -8,7 +8,7 @@ from benchmark.ledger import Record
 from benchmark.report.grid import UNVERIFIED
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
-from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, binomial_error
+from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, POWER, binomial_error
 from benchmark.specs import to_dict
 
 PAPER = "paper"
@@ -37,6 +37,8 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
 
 
 def _reading(lines: list[Line]) -> list[str]:
+    if not lines:
+        return []
     notes = [
         "Test error in percent, mean ± standard deviation (number of seeds).",
         "Result = last epoch's test error, never the best.",
@@ -61,11 +63,12 @@ def _comparisons(lines: list[Line]) -> list[str]:
     needed = [
         f"{line.label} on {data_label(dataset)} {entry.difference.seeds_needed or f'over {MOST_SEEDS}'}"
         for line, dataset, entry in compared
-        if not entry.difference.excludes_zero
+        if not entry.is_significant
     ]
     notes = [f"p of the differences (after Holm's correction): {'; '.join(values)}."]
     if needed:
-        notes.append(f"Seeds for an interval without zero, should mean and spread stay: {'; '.join(needed)}.")
+        power = f"{100 * POWER:g} % power (before the correction)"
+        notes.append(f"Seeds for {power}, should mean and spread stay: {'; '.join(needed)}.")
     return notes
 
 
@@ -79,8 +82,9 @@ def _test_sets(section: Section, lines: list[Line]) -> list[str]:
             (count,) = counts
             error = median(errors)
             notes.append(
-                f"{data_label(dataset)}: {count:,} test images; other ones would move an error of {error:.1f} % by "
-                f"{binomial_error(error, count):.2f} points (binomial standard error), all rows alike."
+                f"{data_label(dataset)}: {count:,} test images; other ones would move an error of {error:.1f} % "
+                f"by {binomial_error(error, count):.2f} points (binomial standard error); no interval here "
+                "contains that."
             )
     return notes
 
