@@ -45,8 +45,8 @@ tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
 
 reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
-	$(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING)
-	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS) $(TRACKING))
+	status=0; $(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING) || status=$$?; \
+	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS) $(TRACKING) || status=$$?;) exit $$status
 
 theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
 	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)

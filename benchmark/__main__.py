@@ -6,6 +6,7 @@ Parsing imports no torch, so that help and mistakes answer at once.
 import contextlib
 import io
 import re
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Selection:
     profile: str | None = None
     """paper (the published protocol), short (a CPU or a quick look) or smoke (seconds, never tabulated)."""
     seeds: Annotated[Words, tyro.conf.arg(metavar="S ...")] = ()
-    """Integers; by default the experiment's own, 0 1 2."""
+    """Integers; by default the experiment's own, such as 0 1 2."""
     data_dir: Path | None = None
     """A folder or tar of images in train/ and test/ classes, or the folder of the official data sets; by default
     data/, where they are downloaded to."""
@@ -150,6 +151,7 @@ Command = Plan | Run | Tables | Speed | Theory | VerifyPaper | List | Show
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
     command = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command = _parse(sys.argv[1:])
         sys.exit(_act(command))
@@ -240,11 +242,12 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
             not_done = grid.run_all(runs, data_dir, device, progress, tracker)
     except InterruptedRun:
         raise KeyboardInterrupt from None
+    code = _name_problems([*problems, *not_done])
     profile = command.profile or experiment.default_profile
     if profile != "smoke" and len(not_done) < len(runs):
         _report(experiment, command.results_dir)
         tracker.table(experiment.name, command.results_dir)
-    return _name_problems([*problems, *not_done])
+    return code
 
 
 def _name_problems(problems: list[str]) -> int:
@@ -356,12 +359,13 @@ def _report(experiment: Experiment, results: Path) -> int:
 
 def _report_hypothesis(experiment: Experiment, results: Path) -> int:
     from benchmark.experiments.hypothesis import CONDITION_NUMBER
-    from benchmark.report.hypothesis import write_hypothesis
+    from benchmark.report.hypothesis import Speed, write_hypothesis
     from benchmark.theory import convergence
 
     titles = {name: method.title for name, method in convergence.METHODS.items()}
-    factors = convergence.measured_factors(CONDITION_NUMBER)
-    paths = write_hypothesis(experiment, results, factors, titles)
+    rows = convergence.measure(["quadratic"], [CONDITION_NUMBER])
+    speeds = {row["method"]: Speed(row["measured factor"], row["distances"]) for row in rows}
+    paths = write_hypothesis(experiment, results, speeds, titles)
     print(paths[0].read_text(encoding="utf-8"))
     print("wrote " + ", ".join(str(path) for path in paths))
     return 0

@@ -243,12 +243,6 @@ def measure(
     return rows
 
 
-def measured_factors(condition_number: float) -> dict[str, float]:
-    """By method, the measured factor of the distance for one layer, on the quadratic."""
-    rows = measure(["quadratic"], [condition_number])
-    return {row["method"]: row["measured factor"] for row in rows}
-
-
 def _is_proven(method: Method, kind: str) -> bool:
     """Whether the method's rate is proven for this kind of objective; all are strongly convex."""
     return method.proven_on in ("convex", "strongly convex") or method.proven_on == kind

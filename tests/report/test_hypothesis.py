@@ -1,18 +1,20 @@
 """The answer follows from the records: means by method and depth, and the sign of the rank correlation."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
-from benchmark.report.hypothesis import correlations, read_families, write_hypothesis
+from benchmark.report.hypothesis import MEASURES, Speed, correlations, read_families, write_hypothesis
 from benchmark.report.sections import read_sections
 from benchmark.theory import convergence
 from lightning_modules.networks import create_network
 from tests.report.conftest import make_cell
 
-FACTORS = {method: 0.9 - 0.05 * i for i, method in enumerate(METHODS)}
+SPEEDS = {m: Speed(0.9 - 0.05 * i, [1 - 0.01 * i] * 41) for i, m in enumerate(METHODS)}
 TITLES = {method: method for method in METHODS}
 
 
@@ -35,17 +37,29 @@ def fill(add, error):
 
 def families(results):
     (section,) = read_sections(HYPOTHESIS_DIGITS, results)
-    return read_families(section, FACTORS)
+    return read_families(section, SPEEDS)
 
 
 @pytest.mark.parametrize(("sign", "rho"), [(-1, 1), (1, -1)])
 def test_faster_is_better_has_a_positive_correlation(add, results, sign, rho):
     fill(add, lambda rank, depth, seed: 10 + sign * 0.1 * rank + seed)
     (family,) = families(results)
-    found = correlations(family, FACTORS, "test error (%)")
-    assert list(found) == ["5", "10", "all"]
-    assert [value.rho for value in found.values()] == pytest.approx([rho] * 3)
-    assert correlations(family, FACTORS, "training loss") == {"5": None, "10": None, "all": None}
+    for measure in MEASURES:
+        found = correlations(family, SPEEDS, measure, "test error (%)")
+        assert list(found) == ["5", "10", "all"]
+        assert [value.rho for value in found.values()] == pytest.approx([rho] * 3)
+        assert correlations(family, SPEEDS, measure, "training loss") == {"5": None, "10": None, "all": None}
+
+
+def test_fast_in_the_long_run_may_be_slow_at_the_depth(add, results):
+    """The distances of 5 steps are ranked the other way round, of 10 steps as the factors."""
+    speeds = {m: Speed(0.9 - 0.05 * i, [0.5 + 0.01 * i] * 6 + [0.5 - 0.01 * i] * 35) for i, m in enumerate(METHODS)}
+    fill(add, lambda rank, depth, seed: 10 - 0.1 * rank + seed)
+    (family,) = families(results)
+    found = correlations(family, speeds, "distance at the depth", "test error (%)")
+    assert (found["5"].rho, found["10"].rho, found["all"]) == (pytest.approx(-1), pytest.approx(1), None)
+    assert family.steps(10) == 10
+    assert replace(family, name="convolutional").steps(20) == 3
 
 
 def test_means_are_over_seeds_and_methods_go_from_slow_to_fast(add, results):
@@ -58,11 +72,11 @@ def test_means_are_over_seeds_and_methods_go_from_slow_to_fast(add, results):
 
 def test_tables_say_what_the_runs_say(add, results):
     fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
-    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
     names = [path.name for path in paths]
-    assert names == [f"hypothesis-digits{end}" for end in (".md", ".csv", "-runs.csv", ".svg", ".png")]
+    assert names == [f"hypothesis-digits-short{end}" for end in (".md", ".csv", "-runs.csv", ".svg", ".png")]
     text = paths[0].read_text()
-    assert "| shared   | test error (%) | +1.00 (n = 8)" in text
+    assert "| shared   | test error (%) | asymptotic factor     | +1.00 (n = 8)" in text
     assert "| gradient_descent         | 0.900            | 11.00 ± 12.71 | 11.00 ± 12.71 |" in text
     assert "missing 2, 3, 4" in text
     networks, runs = pd.read_csv(paths[1]), pd.read_csv(paths[2])
@@ -75,9 +89,9 @@ def test_tables_say_what_the_runs_say(add, results):
 
 def test_the_same_records_give_the_same_bytes(add, results):
     fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
-    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
     before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)] == before
+    assert [path.read_bytes() for path in write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)] == before
 
 
 def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
@@ -86,14 +100,27 @@ def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
     add("shared-gradient_descent-20", 5.0)
     (family,) = families(results)
     assert family.summary("triple_momentum", 20, "test error (%)") is None
-    text = write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)[0].read_text()
+    text = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)[0].read_text()
     assert "diverged" in text
     assert "nan" not in text
 
 
+def test_a_family_that_diverged_and_a_perfect_baseline_are_drawn(add, results):
+    fill(add, lambda rank, depth, seed: 0.0)
+    add("free-triple_momentum-20", None, status="diverged")
+    assert len(write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)) == 5
+
+
+def test_only_rows_of_the_users_own(add_run, results):
+    cell = make_cell(HYPOTHESIS_DIGITS, "feedforward:depth=2", "digits", "short", "digits")
+    add_run(cell=cell, data="digits")
+    with pytest.raises(UserError, match="no row of hypothesis-digits was run"):
+        write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+
+
 def test_no_runs(results):
     with pytest.raises(UserError, match="no finished runs of 'hypothesis-digits'"):
-        write_hypothesis(HYPOTHESIS_DIGITS, results, FACTORS, TITLES)
+        write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
 
 
 @pytest.mark.parametrize("experiment", [HYPOTHESIS_DIGITS, HYPOTHESIS_CIFAR], ids=lambda e: e.name)
@@ -105,4 +132,8 @@ def test_every_row_is_a_network(experiment):
 
 
 def test_methods_are_those_whose_convergence_is_measured():
-    assert set(METHODS) == set(convergence.METHODS) == set(convergence.measured_factors(10))
+    assert (
+        set(METHODS)
+        == set(convergence.METHODS)
+        == {row["method"] for row in convergence.measure(["quadratic"], [10], layers=4)}
+    )
