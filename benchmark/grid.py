@@ -177,8 +177,8 @@ def _execute(
 
     try:
         result = run.execute(planned.folder, data_dir, device, on_epoch)
-    except run.InterruptedRun:
-        tracker.end({"status": "interrupted"})
+    except (run.InterruptedRun, UserError) as error:
+        tracker.end({"status": "interrupted" if isinstance(error, run.InterruptedRun) else "failed"})
         raise
     tracker.end(result)
     return result

@@ -1,5 +1,6 @@
 """One run: a datamodule, a network in its LightningModule and a Trainer, wired together; one record left behind."""
 
+import contextlib
 import logging
 import time
 import traceback
@@ -91,9 +92,9 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         "versions": machine.versions(),
         "git": machine.git_state(),
     }
-    folder.reopen()
-    folder.write_spec()
     try:
+        folder.reopen()
+        folder.write_spec()
         return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
     except WriteError as error:
         return folder.write_result("failed", {**context, "reason": str(error)})
@@ -105,7 +106,8 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         folder.write_result("interrupted", {**context, "reason": "stopped by a signal"})
         raise InterruptedRun from error
     except Exception as error:
-        write_atomically(folder.path / "error.txt", traceback.format_exc())
+        with contextlib.suppress(WriteError):
+            write_atomically(folder.path / "error.txt", traceback.format_exc())
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         return folder.write_result("failed", {**context, "reason": reason})
 

@@ -138,10 +138,8 @@ class Tracker:
         except Exception as error:
             if self.mode != "online":
                 return self._give_up(error)
-            self.mode = "offline"
             _forget_failed_run()
-            folder = self.results / "wandb"
-            _warn(f"{_reason(error)}; runs are kept offline, `wandb sync {folder}/offline-run-*` sends them later")
+            self._go_offline(_reason(error))
             self._open(**identity)
 
     def _init(self, mode: str, **identity: Any) -> Any:
@@ -193,9 +191,13 @@ class Tracker:
         thread.start()
         thread.join(SECONDS_TO_FINISH)
         if thread.is_alive():
-            errors.append(TimeoutError(f"not finished in {SECONDS_TO_FINISH} s"))
-        if errors:
+            self._go_offline(f"{run.name}: not sent in {SECONDS_TO_FINISH} s")
+        elif errors:
             self._give_up(errors[0])
+
+    def _go_offline(self, reason: str) -> None:
+        self.mode = "offline"
+        _warn(f"{reason}; runs are kept offline, `wandb sync {self.results}/wandb/offline-run-*` sends them later")
 
     def _give_up(self, error: Exception) -> None:
         self.run, self.mode = None, OFF
@@ -204,9 +206,9 @@ class Tracker:
 
 def _forget_failed_run() -> None:
     """Or W&B would say that the id is in use."""
-    import wandb
-
     with contextlib.suppress(Exception):
+        import wandb
+
         wandb.teardown()
 
 

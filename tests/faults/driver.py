@@ -8,6 +8,7 @@ are not null. Answers with the exit status of each copy; -9 is SIGKILL.
 import json
 import os
 import sys
+import tempfile
 import time
 from glob import glob
 from pathlib import Path
@@ -52,6 +53,7 @@ def start(request: dict[str, Any], output: Path) -> int:
         for stream, suffix in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         os.environ.update(request["environment"])
+        tempfile.tempdir = None  # which the imports have settled already
         code = run(request)
     except BaseException:
         import traceback
