@@ -375,11 +375,12 @@ def _report_comparison(experiment: Experiment, results: Path) -> int:
     from benchmark.report.coefficient_plots import write_coefficients
     from benchmark.report.cost_plots import write_costs
     from benchmark.report.difference_plots import write_differences
+    from benchmark.report.gradient_plots import write_gradients
     from benchmark.report.plots import write_learning_curves
     from benchmark.report.tables import console_text, write_tables
 
     paths = write_tables(experiment, results, PAPER)
-    for write in (write_learning_curves, write_differences, write_costs, write_coefficients):
+    for write in (write_learning_curves, write_differences, write_costs, write_coefficients, write_gradients):
         paths += write(experiment, results)
     print(console_text(experiment, results, PAPER))
     print("\nwrote " + ", ".join(str(path) for path in paths))

@@ -20,6 +20,7 @@ from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkp
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.errors import UserError
+from benchmark.gradients import GradientNorms
 from benchmark.ledger import RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
@@ -29,8 +30,9 @@ from lightning_modules.recipes import DEFAULTS
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 Rows = list[Mapping[str, float]]
-Coefficients = Mapping[str, Mapping[str, list[float]]]
-"""A method's learned coefficients by parameter name, at the start and at the end of training."""
+Traces = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""What training did to the network: ``coefficients``, a method's learned ones by parameter name, and
+``gradient_norms`` by layer; each at the ``start`` and at the ``end``."""
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -116,7 +118,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
     cell, recipe = folder.cell, folder.cell.recipe
     datamodule = create_datamodule(cell.data, data_dir, recipe.batch_size, folder.seed)
     train = _train_by_reference if recipe.loop == "reference" else _train_by_lightning
-    tested, rows, memory, coefficients = train(folder, datamodule, device, on_epoch)
+    tested, rows, memory, traces = train(folder, datamodule, device, on_epoch)
     parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
     images = datamodule.num_train
     if recipe.limit_batches:
@@ -133,7 +135,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
         "seconds_per_epoch": median(row["seconds"] for row in rows),
         "images_per_second": images / median(row["train_seconds"] for row in rows),
         "peak_memory_bytes": memory,
-        "coefficients": coefficients,
+        **traces,
         "test_images": datamodule.num_test,
         "data": datamodule.identity,
     }
@@ -141,12 +143,12 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
 
 def _train_by_lightning(
     folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
-) -> tuple[Mapping[str, float], Rows, int | None, Coefficients]:
-    """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, what was learned."""
+) -> tuple[Mapping[str, float], Rows, int | None, Traces]:
+    """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, and traces."""
     cell, recipe = folder.cell, folder.cell.recipe
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
     start = learned_coefficients(model.network)
-    clock = EpochClock(folder.seed)
+    clock, gradients = EpochClock(folder.seed), GradientNorms()
     rows: Rows = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -165,7 +167,9 @@ def _train_by_lightning(
         folder.write_metrics(rows)
         on_epoch(rows[-1])
 
-    trainer = create_trainer(recipe, device, folder.path, [clock, EpochRecorder(folder.checkpoints, record)])
+    trainer = create_trainer(
+        recipe, device, folder.path, [clock, gradients, EpochRecorder(folder.checkpoints, record)]
+    )
     checkpoint = newest_valid(folder.checkpoints)
     if checkpoint:
         trained = int(checkpoint.stem.removeprefix("epoch-")) + 1
@@ -184,12 +188,13 @@ def _train_by_lightning(
     for path in list_checkpoints(folder.checkpoints)[:-1]:
         path.unlink()
     end = learned_coefficients(model.network)
-    return tested, rows, memory, {name: {"start": start[name], "end": end[name]} for name in end}
+    coefficients = {name: {"start": start[name], "end": end[name]} for name in end}
+    return tested, rows, memory, {"coefficients": coefficients, "gradient_norms": gradients.norms}
 
 
 def _train_by_reference(
     folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
-) -> tuple[Mapping[str, float], Rows, int | None, Coefficients]:
+) -> tuple[Mapping[str, float], Rows, int | None, Traces]:
     """As ``_train_by_lightning``, by the usual loop; without checkpoints, so a run that was cut off starts anew."""
     rows: Rows = []
 

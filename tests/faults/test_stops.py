@@ -28,7 +28,8 @@ def kept(results):
     weights = LitClassifier.load_from_checkpoint(checkpoint).network.state_dict()
     rows = [line.split(",")[:6] for line in (folder / "metrics.csv").read_text().splitlines()]
     result = json.loads((folder / "result.json").read_text())
-    return weights, rows, {name: result[name] for name in ("status", "test_error", "test_loss", "coefficients")}
+    names = ("status", "test_error", "test_loss", "coefficients", "gradient_norms")
+    return weights, rows, {name: result[name] for name in names}
 
 
 def assert_same(results, expected):

@@ -4,6 +4,7 @@ from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
 from benchmark.report.cost_plots import write_costs
+from benchmark.report.gradient_plots import layer_norms, write_gradients
 
 BETA = "stages.0.rule.beta"
 
@@ -53,3 +54,28 @@ def test_cost_is_drawn_for_each_section(results, add_run):
     assert [path.name for path in paths] == ["cifar-cost-paper.svg", "cifar-cost-paper.png"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_costs(EXPERIMENT, results)] == before
+
+
+def norms(*pairs):
+    return {f"conv{i}": {"start": start, "end": end} for i, (start, end) in enumerate(pairs)}
+
+
+def test_gradient_norms_by_run_and_layer(results, add_run):
+    add_run("cifar_hbnet20", seed=0, gradient_norms=norms((1.0, 0.1), (2.0, 0.2)))
+    add_run("cifar_hbnet20", seed=1)
+    add_run("cifar_hbnet20", seed=2, gradient_norms={"conv0": {"end": 0.3}, "conv1": {"end": 0.4}})
+    records = read_records(results, "cifar")
+    np.testing.assert_array_equal(layer_norms(records, "start"), [[1.0, 2.0]])
+    np.testing.assert_array_equal(layer_norms(records, "end"), [[0.1, 0.2], [0.3, 0.4]])
+
+
+def test_gradients_are_drawn_for_the_runs_that_recorded_them(results, add_run):
+    add_run("cifar_plain20")
+    assert write_gradients(EXPERIMENT, results) == []
+    add_run("cifar_resnet20", gradient_norms=norms((1.0, 0.1), (2.0, 0.0)))
+    add_run("cifar_hbnet20", gradient_norms=norms((1.0, 0.1), (2.0, 0.2), (3.0, 0.3)))
+    add_run("cifar_hbnet20", seed=1, gradient_norms=norms((1.5, 0.1), (2.0, 0.1), (3.0, 0.3)))
+    paths = write_gradients(EXPERIMENT, results)
+    assert [path.name for path in paths] == ["cifar-gradients-paper.svg", "cifar-gradients-paper.png"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_gradients(EXPERIMENT, results)] == before

@@ -1,0 +1,85 @@
+"""How gradients reach the layers: ``results/plots/<experiment>-gradients-<section>``, at the start and the end.
+
+A line a row: the Euclidean norm of each layer's gradient in the first and in the last step of training, the
+geometric mean over seeds and their range. A structure that lets gradients through has a level line.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmark.ledger import Record
+from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
+from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.specs import Experiment
+
+PANEL = (4.0, 2.6)  # inches
+LEGEND_LINE = 0.2  # inches
+LEGEND_COLUMNS = 3
+MOMENTS = {"start": "first step", "end": "last step"}
+
+
+def write_gradients(experiment: Experiment, results: Path) -> list[Path]:
+    """A figure for each section whose runs recorded gradients: a line of panels for each data set.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that must not share a plot.
+    """
+    paths = []
+    for section in read_sections(experiment, Path(results)):
+        found = {d: norms for d in section.datasets if (norms := _norms(section, d))}
+        if found:
+            stem = Path(results) / "plots" / f"{experiment.name}-gradients-{section.slug}"
+            with rc_context(STYLE):
+                paths += write_figure(_figure(section, found), stem)
+    return paths
+
+
+def layer_norms(records: list[Record], moment: str) -> np.ndarray:
+    """[runs, layers] at the ``start`` or the ``end``; runs that recorded none are left out."""
+    kept = [norms for record in records if (norms := record.result.get("gradient_norms"))]
+    complete = [norms for norms in kept if all(moment in layer for layer in norms.values())]
+    return np.array([[layer[moment] for layer in norms.values()] for norms in complete])
+
+
+def _norms(section: Section, dataset: str) -> dict[str, dict[str, np.ndarray]]:
+    """By row and moment, [runs, layers]; rows without any are left out."""
+    rows = {
+        row: {moment: layer_norms(section.of(row, dataset, "done"), moment) for moment in MOMENTS}
+        for row in section.rows
+    }
+    return {row: norms for row, norms in rows.items() if any(values.size for values in norms.values())}
+
+
+def _figure(section: Section, found: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
+    rows = [row for row in section.rows if any(row in norms for norms in found.values())]
+    styles = dict(zip(rows, line_styles(), strict=False))
+    legend = LEGEND_LINE * (1 - (-len(rows) // LEGEND_COLUMNS))
+    size = (PANEL[0] * len(MOMENTS), PANEL[1] * len(found) + legend + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(found), len(MOMENTS), squeeze=False, sharey="row")
+    for line, (dataset, norms) in zip(axes, found.items(), strict=True):
+        for ax, (moment, title) in zip(line, MOMENTS.items(), strict=True):
+            for row, values in norms.items():
+                _draw(ax, values[moment], *styles[row])
+            ax.set(title=f"{data_label(dataset)}, {title}", xlabel="layer", yscale="log")
+        line[0].set_ylabel("norm of the gradient")
+    handles = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in styles.values()]
+    labels = [section.label(row) for row in rows]
+    figure.legend(handles, labels, loc="outside lower center", ncols=LEGEND_COLUMNS)
+    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _draw(ax: Axes, values: np.ndarray, colour: str, dash: object) -> None:
+    positive = np.where(values > 0, values, np.nan)
+    if not np.isfinite(positive).any():
+        return
+    layers = np.arange(values.shape[1]) + 1
+    ax.plot(layers, np.exp(np.log(positive).mean(axis=0)), color=colour, linestyle=dash)
+    if len(values) > 1:
+        ax.fill_between(layers, positive.min(axis=0), positive.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
