@@ -338,7 +338,7 @@ def _show(command: List | Show) -> int:
 
 
 def _confirm(seconds: float, yes: bool) -> None:
-    from benchmark.estimate import format_duration
+    from benchmark.duration import format_duration
 
     if seconds < DAY:
         return

@@ -1,6 +1,5 @@
 """How long a run will take, from a few measured steps."""
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -50,13 +49,3 @@ def seconds_per_run(cell: Cell, source: Source, per_image: float) -> float:
         train = min(train, recipe.limit_batches * recipe.batch_size)
         test = min(test, recipe.limit_batches * 500)
     return recipe.epochs * per_image * (train + FORWARD_SHARE * test)
-
-
-def format_duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.4 h`` or ``2.1 days``."""
-    if not math.isfinite(seconds):
-        return "?"
-    for limit, unit, name, digits in ((90, 1, "s", 0), (5400, 60, "min", 0), (172_800, 3600, "h", 1)):
-        if seconds < limit:
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86_400:.1f} days"

@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmark import estimate
 from benchmark.complexity import complexity
 from benchmark.data import Source
+from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.specs import Cell, Experiment
 
@@ -120,11 +121,11 @@ def print_plan(runs: Sequence[PlannedRun], console: Console) -> None:
             f"{run.parameters:,}",
             f"{run.multiply_adds / 1e6:.1f} M",
             str(run.cell.recipe.epochs),
-            estimate.format_duration(left) if left else "",
+            format_duration(left) if left else "",
             f"{sum(r.status in FINISHED for r in seeds)}/{len(seeds)}",
         )
     console.print(table)
     done = sum(run.status in FINISHED for run in runs)
-    left = estimate.format_duration(sum(run.seconds_left for run in runs))
+    left = format_duration(sum(run.seconds_left for run in runs))
     data = ", ".join(sorted({run.cell.data.source for run in runs}))
     console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left on this machine.", soft_wrap=True)

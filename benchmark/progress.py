@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from benchmark.estimate import format_duration
+from benchmark.duration import format_duration
 
 LINE_EVERY_SECONDS = 30
 

@@ -1,9 +1,10 @@
 """Error against cost: ``results/plots/<experiment>-cost-<section>``, parameters, multiply-adds and time.
 
-A row of the table is a point: its mean test error with the standard deviation over seeds.
+A row of the table is a point: its mean test error with the standard deviation over seeds. The grey line is the
+Pareto front: what lies on it has no rival with a smaller error at no larger cost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -12,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
+from benchmark.report.costs import fastest_epoch
 from benchmark.report.figures import STYLE, line_styles, write_figure
-from benchmark.report.lines import fastest_epoch
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.report.statistics import summarize
 from benchmark.specs import Experiment
@@ -28,6 +29,7 @@ COSTS: tuple[tuple[str, Cost], ...] = (
     ("seconds per epoch", fastest_epoch),
 )
 MARKERS = ("o", "s", "^")
+FRONT = "#999999"
 
 
 def write_costs(experiment: Experiment, results: Path) -> list[Path]:
@@ -56,6 +58,7 @@ def _figure(section: Section) -> Figure:
         for ax, (name, cost) in zip(line, COSTS, strict=True):
             points |= _draw(ax, section, dataset, rows, cost)
             ax.set_xscale("log")
+            _widen(ax)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_formatter(NullFormatter())
@@ -70,8 +73,23 @@ def _figure(section: Section) -> Figure:
     return figure
 
 
+def _widen(ax: Axes) -> None:
+    """To at least an octave on each side, or equal costs would look different."""
+    low, high = ax.dataLim.intervalx
+    ax.set_xlim(low / 2, high * 2)
+
+
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, error) pairs that no other pair beats, from cheap to dear."""
+    front: list[tuple[float, float]] = []
+    for cost, error in sorted(points):
+        if not front or error < front[-1][1]:
+            front.append((cost, error))
+    return front
+
+
 def _draw(ax: Axes, section: Section, dataset: str, rows: list[str], cost: Cost) -> dict:
-    points = {}
+    points, places = {}, []
     for i, (row, (colour, _)) in enumerate(zip(rows, line_styles(), strict=False)):
         records = section.of(row, dataset, "done")
         if records:
@@ -79,4 +97,6 @@ def _draw(ax: Axes, section: Section, dataset: str, rows: list[str], cost: Cost)
             x = min(cost(record) for record in records)
             marker = MARKERS[i // 7 % len(MARKERS)]
             points[row] = ax.errorbar(x, error.mean, error.std or 0, fmt=marker, ms=4, color=colour, capsize=2)
+            places.append((x, error.mean))
+    ax.step(*zip(*pareto_front(places), strict=True), where="post", color=FRONT, lw=0.8, zorder=1)
     return points

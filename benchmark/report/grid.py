@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmark.duration import format_duration
 from benchmark.report.lines import Entry, Line
 from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import PairedDifference
@@ -49,8 +50,11 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
     columns += [
         _column("", "parameters", lines, lambda line: magnitude(line.parameters)),
         _column("", "multiply-adds", lines, lambda line: magnitude(line.multiply_adds)),
-        _column("", "s/epoch", lines, lambda line: three_digits(line.seconds_per_epoch)),
+        _column("", "images/s", lines, lambda line: three_digits(line.cost.images_per_second)),
+        _column("", "memory", lines, lambda line: gigabytes(line.cost.peak_memory_bytes)),
+        _column("", "time", lines, lambda line: duration(line.cost.hours)),
     ]
+    columns = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
     return Grid(
         title=section.title,
         slug=section.slug,
@@ -98,6 +102,16 @@ def magnitude(count: int | None) -> str:
     return f"{three_digits(count / scale)} {unit}"
 
 
+def gigabytes(count: int | None) -> str:
+    """``1.12 GB``."""
+    return NOTHING if count is None else f"{three_digits(count / 1e9)} GB"
+
+
+def duration(hours: float | None) -> str:
+    """``16 min``, ``1.6 h``."""
+    return NOTHING if hours is None else format_duration(3600 * hours)
+
+
 def three_digits(value: float | None) -> str:
     """Three significant digits, and never more than two decimals."""
     if value is None:
@@ -114,15 +128,15 @@ def _column(
 def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list[Cell]]]:
     group = data_label(dataset)
     entries = [line.entries[dataset] for line in lines]
-    columns = [
+    return [
         (Column(group, "error"), [Cell(error_text(e)) for e in entries]),
         (Column(group, "published"), [Cell(published_text(e)) for e in entries]),
+        (Column(group, "gap"), [Cell(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
         (
             Column(group, "difference"),
             [Cell(difference_text(e.difference), e.is_significant) for e in entries],
         ),
     ]
-    return [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
 
 
 def _baseline(section: Section, line: Line) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmark.ledger import Record
+from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
 from benchmark.report.sections import Section
 from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
@@ -24,6 +25,11 @@ class Entry:
     adjusted_p: float | None = None
 
     @property
+    def gap(self) -> float | None:
+        """Our mean test error minus the published one, in percentage points."""
+        return self.error.mean - self.published.value if self.error and self.published else None
+
+    @property
     def is_significant(self) -> bool:
         """Whether the difference stands after the correction."""
         return self.adjusted_p is not None and self.adjusted_p < 1 - CONFIDENCE
@@ -31,10 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a section. Parameters and multiply-adds are those of the first data set that has a run.
-
-    ``seconds_per_epoch`` is that of the fastest epoch of all runs: other work on the machine only slows.
-    """
+    """A row of a section. Parameters and multiply-adds are those of the first data set that has a run."""
 
     row: str
     label: str
@@ -42,7 +45,7 @@ class Line:
     entries: Mapping[str, Entry]
     parameters: int | None
     multiply_adds: int | None
-    seconds_per_epoch: float | None
+    cost: Cost
 
 
 def section_lines(section: Section, numbers: PublishedNumbers) -> list[Line]:
@@ -87,11 +90,6 @@ def errors_by_seed(records: Iterable[Record]) -> dict[int, float]:
     return {r.seed: r.result["test_error"] for r in records}
 
 
-def fastest_epoch(record: Record) -> float:
-    """Seconds of a run's fastest epoch, evaluation included."""
-    return min((row["seconds"] for row in record.metrics), default=record.result["seconds_per_epoch"])
-
-
 def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNumbers) -> Line:
     known = section.experiment.row(row)
     baseline = known.baseline if known else None
@@ -103,7 +101,7 @@ def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNum
         entries={d: _entry(section, row, d, baseline, numbers) for d in datasets},
         parameters=done[0].result["parameters"] if done else None,
         multiply_adds=done[0].result["multiply_adds"] if done else None,
-        seconds_per_epoch=min(map(fastest_epoch, done)) if done else None,
+        cost=summarize_cost(done),
     )
 
 

@@ -43,7 +43,12 @@ def _reading(lines: list[Line]) -> list[str]:
         "Test error in percent, mean ± standard deviation (number of seeds).",
         "Result = last epoch's test error, never the best.",
     ]
-    notes.append("s/epoch: the fastest epoch, training and evaluation.")
+    if any(entry.gap is not None for line in lines for entry in line.entries.values()):
+        notes.append("Gap: mean test error minus the published one, in percentage points.")
+    notes.append(
+        "images/s (training), peak memory (on a CPU the process's) and time: the best epoch's or run's; other work "
+        "only adds."
+    )
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
             f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
@@ -157,7 +162,7 @@ def _machine(done: list[Record]) -> list[str]:
     precisions, devices = _unique(done, "precision"), _unique(done, "device")
     if not done:
         return []
-    mixed = "; s/epoch is of the fastest" if len(devices) > 1 else ""
+    mixed = "; costs are of the fastest" if len(devices) > 1 else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [
         f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.",

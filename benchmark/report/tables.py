@@ -37,6 +37,8 @@ MEASURED = (
     "precision",
     "reason",
 )
+COSTS = ("seconds_per_epoch", "images_per_second", "peak_memory_bytes", "hours")
+COUNTS = ("parameters", "multiply_adds", "peak_memory_bytes")
 DECIMALS = 4  # of an error in percent: far below one image of any test set, far above rounding
 
 
@@ -101,10 +103,10 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
     shown = [dataset for _, lines in tables for dataset in lines[0].entries]
     ordered = [d for d in experiment.datasets if d in shown] + sorted(set(shown) - set(experiment.datasets))
     entries = [name for dataset in ordered for name in _entry_columns(dataset)]
-    sizes = ["parameters", "multiply_adds", "seconds_per_epoch"]
+    sizes = ["parameters", "multiply_adds", *COSTS]
     frame = pd.DataFrame(rows)[["profile", "data", "row", "model", "baseline", *entries, *sizes]].round(DECIMALS)
     counts = [
-        name for name in frame.columns if name in sizes[:2] or name.endswith((" n", " diverged", " seeds needed"))
+        name for name in frame.columns if name in COUNTS or name.endswith((" n", " diverged", " seeds needed"))
     ]
     return frame.astype(dict.fromkeys(counts, "Int64"))
 
@@ -118,7 +120,7 @@ def _numbers(line: Line) -> dict[str, Any]:
         **dict(entries),
         "parameters": line.parameters,
         "multiply_adds": line.multiply_adds,
-        "seconds_per_epoch": line.seconds_per_epoch,
+        **{name: getattr(line.cost, name) for name in COSTS},
     }
 
 
@@ -131,6 +133,7 @@ def _entry(dataset: str, entry: Entry) -> dict[str, Any]:
         entry.diverged,
         entry.published.value if entry.published else None,
         entry.published.provenance if entry.published else None,
+        entry.gap,
         entry.difference.mean if entry.difference else None,
         entry.difference.low if entry.difference else None,
         entry.difference.high if entry.difference else None,
@@ -150,6 +153,7 @@ def _entry_columns(dataset: str) -> list[str]:
         "diverged",
         "published",
         "published provenance",
+        "gap",
         "difference",
         "difference low",
         "difference high",

@@ -3,7 +3,7 @@ import numpy as np
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
-from benchmark.report.cost_plots import write_costs
+from benchmark.report.cost_plots import pareto_front, write_costs
 from benchmark.report.gradient_plots import layer_norms, write_gradients
 
 BETA = "stages.0.rule.beta"
@@ -79,3 +79,8 @@ def test_gradients_are_drawn_for_the_runs_that_recorded_them(results, add_run):
     assert [path.name for path in paths] == ["cifar-gradients-paper.svg", "cifar-gradients-paper.png"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_gradients(EXPERIMENT, results)] == before
+
+
+def test_pareto_front_by_hand():
+    assert pareto_front([(3, 5), (1, 9), (2, 9), (2, 6), (3, 7), (4, 6)]) == [(1, 9), (2, 6), (3, 5)]
+    assert pareto_front([(1, 4), (2, 5)]) == [(1, 4)]

@@ -43,8 +43,18 @@ def test_numbers_by_hand(results, add_run):
         add_run("cifar_resnet20", theirs, seed=seed)
     document = text(results)
     header = line_of(document, "model")
-    assert header == ["model", "baseline", "C10+", "C10+ difference", "parameters", "multiply-adds", "s/epoch"]
-    sizes = ["0.27 M", "40.8 M", "2.00"]
+    assert header == [
+        "model",
+        "baseline",
+        "C10+",
+        "C10+ difference",
+        "parameters",
+        "multiply-adds",
+        "images/s",
+        "memory",
+        "time",
+    ]
+    sizes = ["0.27 M", "40.8 M", "25000", "1.00 GB", "10 s"]
     assert line_of(document, "ResNet-20") == ["ResNet-20", "—", "6.00 ± 1.00 (3)", "—", *sizes]
     assert line_of(document, "HB-Net-20") == [
         "HB-Net-20",
@@ -95,17 +105,23 @@ def test_one_seed(results, add_run):
     assert line_of(text(results), "HB-Net-20")[2:4] == ["4.50 (1)", "−0.50 (1 seed)"]
 
 
-def test_seconds_are_those_of_the_fastest_epoch(results, add_run):
-    path = add_run(seed=0)
-    assert line_of(text(results), "ResNet-20")[-1] == "2.00"
+def test_costs_are_the_least(results, add_run):
+    """The median epoch trains in 4 s at 1,000 images a second, the fastest in 2 s."""
+    path = add_run(seed=0, images_per_second=1_000.0, seconds=7_200.0)
+    assert line_of(text(results), "ResNet-20")[-3] == "1000"
+    result = json.loads((path / "result.json").read_text())
     cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "paper", "CIFAR-10")
     folder = RunFolder(results, cell, 1)
-    rows = [{**row, "seconds": 1.5 + row["epoch"]} for row in curve(10.0)]
-    folder.write_metrics(rows)
-    folder.write_result(
-        "done", {k: v for k, v in json.loads((path / "result.json").read_text()).items() if k not in OWN}
+    folder.write_metrics(
+        [{**row, "seconds": 2.5 + row["epoch"], "train_seconds": 2 + row["epoch"]} for row in curve(10.0)]
     )
-    assert line_of(text(results), "ResNet-20")[-1] == "1.50"
+    values = {k: v for k, v in result.items() if k not in OWN} | {"seconds": 3_600, "peak_memory_bytes": 5 * 10**8}
+    folder.write_result("done", values)
+    document = text(results)
+    assert line_of(document, "ResNet-20")[-3:] == ["2000", "0.50 GB", "60 min"]
+    frame = pd.read_csv(write_tables(EXPERIMENT, results, PAPER)[0])
+    assert frame["seconds_per_epoch"].item() == 2.0
+    assert frame["hours"].item() == 1.0
 
 
 def test_missing_seeds_are_named(results, add_run):
@@ -235,7 +251,7 @@ def test_code_and_machine_are_named(results, add_run):
     add_run(seed=1, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
     document = text(results)
     assert "Mixes commits 0123456, fedcba9 (with uncommitted changes)." in document
-    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; s/epoch is of the fastest." in document
+    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; costs are of the fastest." in document
     assert "Versions: torch 2.9.0, pytorch-lightning 2.6.6." in document
     assert "Result = last epoch's test error, never the best." in document
 
@@ -258,6 +274,7 @@ def test_csv_is_numeric(results, add_run):
     frame = pd.read_csv(results / "tables" / "cifar.csv").set_index("row")
     ours = frame.loc["cifar_hbnet56"]
     assert (ours["C10+ error mean"], ours["C10+ n"], ours["C10+ published"]) == (5.2, 2, 5.46)
+    assert ours["C10+ gap"] == -0.26
     assert ours["C10+ error std"] == pytest.approx(0.2828, abs=1e-4)
     assert ours["C10+ published provenance"] == "unverified"
     assert (ours["C10+ difference"], ours["C10+ difference n"]) == (-0.05, 2)
