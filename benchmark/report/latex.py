@@ -51,7 +51,7 @@ def _table(title: str, grid: Grid) -> str:
     notes = "\n".join(rf"\item {escape(note)}" for note in grid.notes)
     return rf"""
 \begin{{table}}
-\centering\footnotesize\setlength{{\tabcolsep}}{{4pt}}
+\centering\footnotesize\setlength{{\tabcolsep}}{{3pt}}
 \caption{{{escape(title)}; {escape(grid.title)}}}
 \begin{{tabular}}{{@{{}}{alignment}@{{}}}}
 \toprule
