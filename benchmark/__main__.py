@@ -82,6 +82,11 @@ class Tables:
     experiment: ExperimentName
     results_dir: Path = Path("results")
     """Where records, tables and plots are."""
+    sort: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Order the rows on the terminal by a column of the csv table, such as 'C10+ error mean' or parameters, the
+    smallest first; what is written keeps the experiment's order."""
+    descending: bool = False
+    """With --sort, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ def _act(command: Command) -> int:
         return _show(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
-        return _report(experiment, command.results_dir)
+        return _report(experiment, command.results_dir, command.sort, command.descending)
     return _plan_or_run(experiment, command)
 
 
@@ -351,10 +356,14 @@ def _confirm(seconds: float, yes: bool) -> None:
         raise UserError("not started; PROFILE=short (--profile short) is faster")
 
 
-def _report(experiment: Experiment, results: Path) -> int:
-    return {"comparison": _report_comparison, "hypothesis": _report_hypothesis}[experiment.report](
-        experiment, results
-    )
+def _report(experiment: Experiment, results: Path, sort: str | None = None, descending: bool = False) -> int:
+    if descending and sort is None:
+        raise UserError("--descending needs --sort COLUMN")
+    if experiment.report == "comparison":
+        return _report_comparison(experiment, results, sort, descending)
+    if sort is not None:
+        raise UserError(f"--sort orders tables with one line a row; the report on {experiment.name} has none")
+    return _report_hypothesis(experiment, results)
 
 
 def _report_hypothesis(experiment: Experiment, results: Path) -> int:
@@ -371,7 +380,7 @@ def _report_hypothesis(experiment: Experiment, results: Path) -> int:
     return 0
 
 
-def _report_comparison(experiment: Experiment, results: Path) -> int:
+def _report_comparison(experiment: Experiment, results: Path, sort: str | None, descending: bool) -> int:
     from benchmark.report.coefficient_plots import write_coefficients
     from benchmark.report.cost_plots import write_costs
     from benchmark.report.difference_plots import write_differences
@@ -379,10 +388,11 @@ def _report_comparison(experiment: Experiment, results: Path) -> int:
     from benchmark.report.plots import write_learning_curves
     from benchmark.report.tables import console_text, write_tables
 
+    text = console_text(experiment, results, PAPER, sort, descending)
     paths = write_tables(experiment, results, PAPER)
     for write in (write_learning_curves, write_differences, write_costs, write_coefficients, write_gradients):
         paths += write(experiment, results)
-    print(console_text(experiment, results, PAPER))
+    print(text)
     print("\nwrote " + ", ".join(str(path) for path in paths))
     return 0
 

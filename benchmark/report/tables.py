@@ -3,11 +3,14 @@
 The same records give the same bytes. Profiles and copies of the data stand in sections of their own.
 """
 
+import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmark.errors import UserError
 from benchmark.ledger import Record, write_atomically
 from benchmark.report.grid import Grid, section_grid
 from benchmark.report.html import to_html
@@ -79,9 +82,33 @@ def write_tables(experiment: Experiment, results: Path, paper: Path | None) -> l
     return paths
 
 
-def console_text(experiment: Experiment, results: Path, paper: Path | None) -> str:
-    """The tables and their notes for the terminal. Raises as ``write_tables`` does."""
-    return to_markdown(experiment.title, _grids(_tables(experiment, Path(results), paper)))
+def console_text(
+    experiment: Experiment, results: Path, paper: Path | None, sort: str | None = None, descending: bool = False
+) -> str:
+    """The tables and their notes for the terminal, each ordered by a column of the csv table if asked for.
+
+    Raises:
+        UserError: as ``write_tables``, or there is no column ``sort``.
+    """
+    tables = _tables(experiment, Path(results), paper)
+    if sort is None:
+        return to_markdown(experiment.title, _grids(tables))
+    columns = list(_frame(experiment, tables).columns)
+    if sort not in columns:
+        nearest = difflib.get_close_matches(sort, columns, n=len(columns), cutoff=0)
+        raise UserError(f"no column {sort!r} to sort by; valid, the closest first: {', '.join(nearest)}")
+    return to_markdown(experiment.title, _grids(tables, lambda lines: _sorted(lines, sort, descending)))
+
+
+def _sorted(lines: list[Line], column: str, descending: bool) -> list[Line]:
+    """By the column, lines that have no value there last; equal ones keep their order."""
+    have = [line for line in lines if not _is_missing(_numbers(line).get(column))]
+    ordered = sorted(have, key=lambda line: _numbers(line)[column], reverse=descending)
+    return ordered + [line for line in lines if line not in have]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value
 
 
 def _tables(experiment: Experiment, results: Path, paper: Path | None) -> list[tuple[Section, list[Line]]]:
@@ -89,8 +116,10 @@ def _tables(experiment: Experiment, results: Path, paper: Path | None) -> list[t
     return [(section, section_lines(section, numbers)) for section in read_sections(experiment, results)]
 
 
-def _grids(tables: list[tuple[Section, list[Line]]]) -> list[Grid]:
-    return [section_grid(section, lines, section_notes(section, lines)) for section, lines in tables]
+def _grids(
+    tables: list[tuple[Section, list[Line]]], order: Callable[[list[Line]], list[Line]] = lambda lines: lines
+) -> list[Grid]:
+    return [section_grid(section, order(lines), section_notes(section, lines)) for section, lines in tables]
 
 
 def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> pd.DataFrame:

@@ -124,6 +124,38 @@ def test_costs_are_the_least(results, add_run):
     assert frame["hours"].item() == 1.0
 
 
+def labels(document: str) -> list[str]:
+    lines = [line.split("|")[1].strip() for line in document.splitlines() if line.startswith("| ")]
+    return [label for label in lines if label != "model"]
+
+
+def test_sorting_orders_the_terminal_only(results, add_run):
+    for row, error in (("cifar_resnet20", 5.0), ("cifar_hbnet20", 7.0), ("cifar_plain20", 6.0)):
+        add_run(row, error, seed=0, parameters=int(10 * error))
+    add_run("cifar_agdresnet20", status="failed")
+    add_run("cifar_densenet40", dataset="cifar10")
+    written = tables(results)
+    plain, by_error, downwards, by_size = (
+        console_text(EXPERIMENT, results, None, *words)
+        for words in ((), ("C10+ error mean",), ("C10+ error mean", True), ("parameters", True))
+    )
+    without = ["DenseNet (k=12, L=40)", "Nesterov-20"]
+    assert labels(plain) == [without[0], "plain-20", "ResNet-20", "HB-Net-20", without[1]]
+    assert labels(by_error) == ["ResNet-20", "plain-20", "HB-Net-20", *without], "rows without a value stand last"
+    assert labels(downwards) == ["HB-Net-20", "plain-20", "ResNet-20", *without]
+    assert labels(by_size)[-1] == "Nesterov-20"
+    assert sorted(by_error.splitlines()) == sorted(plain.splitlines()), "the same lines and notes"
+    assert tables(results) == written
+
+
+def test_an_unknown_column_names_the_closest_first(results, add_run):
+    add_run()
+    with pytest.raises(
+        UserError, match="no column 'C10 error maen' to sort by; valid, the closest first: C10\\+ error mean, "
+    ):
+        console_text(EXPERIMENT, results, None, "C10 error maen")
+
+
 def test_missing_seeds_are_named(results, add_run):
     for seed in (0, 1):
         add_run("cifar_resnet20", seed=seed)
