@@ -90,6 +90,20 @@ class Tables:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Two sets of results side by side: what changed, by how much, and whether it is beyond noise."""
+
+    a: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    """What to compare with: a results directory, or a git revision with committed results."""
+    b: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    """What is compared; a name that is both a directory and a revision means the directory."""
+    experiment: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """One experiment; by default all that both have."""
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write the numbers to this file; nothing is written without it."""
+
+
+@dataclass(frozen=True)
 class Speed:
     """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
 
@@ -150,7 +164,7 @@ class Show:
     classes: int = 10
 
 
-Command = Plan | Run | Tables | Speed | Theory | VerifyPaper | List | Show
+Command = Plan | Run | Tables | Compare | Speed | Theory | VerifyPaper | List | Show
 
 
 def main() -> None:
@@ -197,6 +211,8 @@ def _act(command: Command) -> int:
         return _verify_paper(command)
     if isinstance(command, List | Show):
         return _show(command)
+    if isinstance(command, Compare):
+        return _compare(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir, command.sort, command.descending)
@@ -339,6 +355,33 @@ def _show(command: List | Show) -> int:
         show.print_networks(console)
     else:
         show.print_network(command.network, command.size, command.classes, console)
+    return 0
+
+
+def _compare(command: Compare) -> int:
+    experiments = [get_experiment(command.experiment)] if command.experiment else list(EXPERIMENTS.values())
+
+    from benchmark.ledger import write_atomically
+    from benchmark.report.compare import compare_sections, read_results
+    from benchmark.report.compare_tables import comparison_frame, comparison_text
+    from benchmark.revisions import open_results
+
+    with open_results(command.a) as a, open_results(command.b) as b:
+        ours, theirs = read_results(experiments, a.results), read_results(experiments, b.results)
+    common = [experiment for experiment in experiments if experiment.name in ours.keys() & theirs.keys()]
+    if not common:
+        held = "; ".join(
+            f"{source.name} has {', '.join(found) or 'none'}" for source, found in ((a, ours), (b, theirs))
+        )
+        raise UserError(f"no finished runs of {command.experiment or 'one experiment'} in both: {held}")
+    compared = []
+    for experiment in common:
+        sections = compare_sections(ours[experiment.name], theirs[experiment.name])
+        print(comparison_text(f"{experiment.name}: A = {a.name}, B = {b.name}", sections))
+        compared += sections
+    if command.csv:
+        write_atomically(command.csv, comparison_frame(compared).to_csv(index=False, lineterminator="\n"))
+        print(f"wrote {command.csv}")
     return 0
 
 

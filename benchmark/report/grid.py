@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmark.duration import format_duration
 from benchmark.report.lines import Entry, Line
 from benchmark.report.sections import Section, data_label
-from benchmark.report.statistics import PairedDifference
+from benchmark.report.statistics import PairedDifference, Summary, UnpairedDifference
 
 NOTHING = "—"
 MINUS = "−"
@@ -66,13 +66,18 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
 
 def error_text(entry: Entry) -> str:
     """``5.32 ± 0.10 (3)``: mean, standard deviation and number of seeds; ``diverged`` if no run lived."""
-    if entry.error is None:
-        return "diverged" if entry.diverged else NOTHING
-    spread = "" if entry.error.std is None else f" ± {entry.error.std:.2f}"
-    return f"{entry.error.mean:.2f}{spread} ({entry.error.n})"
+    return summary_text(entry.error, entry.diverged)
 
 
-def difference_text(difference: PairedDifference | None) -> str:
+def summary_text(error: Summary | None, diverged: int) -> str:
+    """As ``error_text``, of a summary and the number of runs that diverged."""
+    if error is None:
+        return "diverged" if diverged else NOTHING
+    spread = "" if error.std is None else f" ± {error.std:.2f}"
+    return f"{error.mean:.2f}{spread} ({error.n})"
+
+
+def difference_text(difference: PairedDifference | UnpairedDifference | None) -> str:
     """``−0.31 [−0.80, +0.18]``, or the mean and why there is no interval: ``−0.31 (1 seed)``."""
     if difference is None:
         return NOTHING

@@ -85,13 +85,16 @@ def _test_sets(section: Section, lines: list[Line]) -> list[str]:
         counts = {test_images(record) for record in section.of(dataset=dataset, status="done")} - {None}
         if errors and len(counts) == 1:
             (count,) = counts
-            error = median(errors)
-            notes.append(
-                f"{data_label(dataset)}: {count:,} test images; other ones would move an error of {error:.1f} % "
-                f"by {binomial_error(error, count):.2f} points (binomial standard error); no interval here "
-                "contains that."
-            )
+            notes.append(test_set_note(dataset, median(errors), count))
     return notes
+
+
+def test_set_note(dataset: str, error: float, images: int) -> str:
+    """What the choice of test images alone does to an error (percent)."""
+    return (
+        f"{data_label(dataset)}: {images:,} test images; other ones would move an error of {error:.1f} % "
+        f"by {binomial_error(error, images):.2f} points (binomial standard error); no interval here contains that."
+    )
 
 
 def _profile(section: Section) -> list[str]:
@@ -103,7 +106,7 @@ def _profile(section: Section) -> list[str]:
     names = differing(recipe, {k: theirs[k] for k in recipe})
     if not names:
         return [f"Profile {section.profile}: the paper's recipe ({_describe(recipe)})."]
-    changes = "; ".join(f"{_words(n)} {_value(recipe[n])} (paper: {_value(theirs[n])})" for n in names)
+    changes = "; ".join(f"{in_words(n)} {value_text(recipe[n])} (paper: {value_text(theirs[n])})" for n in names)
     return [f"Profile {section.profile} deviates from the paper's: {changes}."]
 
 
@@ -171,7 +174,7 @@ def _machine(done: list[Record]) -> list[str]:
 
 
 def _code(done: list[Record]) -> list[str]:
-    commits = sorted({_commit(r.result.get("git") or {}) for r in done})
+    commits = sorted({commit_name(r.result.get("git") or {}) for r in done})
     if not commits:
         return []
     return [f"Mixes commits {_list(commits)}." if len(commits) > 1 else f"Commit {commits[0]}."]
@@ -184,7 +187,8 @@ def _published(lines: list[Line]) -> list[str]:
     return [f"{UNVERIFIED} published number not checked against the paper's PDF."]
 
 
-def _commit(git: Mapping[str, Any]) -> str:
+def commit_name(git: Mapping[str, Any]) -> str:
+    """``d22a3a8``, and whether the code had uncommitted changes."""
     commit = (git.get("commit") or "unknown")[:COMMIT_DIGITS]
     return f"{commit} (with uncommitted changes)" if git.get("dirty") else commit
 
@@ -201,14 +205,16 @@ def _describe(recipe: Mapping[str, Any]) -> str:
     """Every setting that has an effect."""
     idle = {"limit_batches"} if not recipe["limit_batches"] else set()
     idle |= {"milestones"} if recipe["schedule"] != "step" else set()
-    return ", ".join(f"{_words(name)} {_value(value)}" for name, value in recipe.items() if name not in idle)
+    return ", ".join(f"{in_words(name)} {value_text(value)}" for name, value in recipe.items() if name not in idle)
 
 
-def _words(name: str) -> str:
+def in_words(name: str) -> str:
+    """A field's name as a note says it."""
     return name.replace("_", " ")
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A field's value as a note says it."""
     return _list(value) if isinstance(value, list) else str(value).replace("_", " ")
 
 

@@ -96,10 +96,23 @@ def read_sections(experiment: Experiment, results: Path) -> list[Section]:
         UserError: no finished run, a damaged record, or runs that differ in what they mean.
     """
     runs = read_runs(results, experiment.name)
+    sections = make_sections(experiment, runs)
+    if not sections:
+        smoke = any(r.cell.profile == UNTABULATED for r in runs)
+        hint = f" ({UNTABULATED} runs are never tabulated)" if smoke else ""
+        raise _no_runs(results, experiment.name, hint)
+    return sections
+
+
+def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Section]:
+    """Runs as sections, without smoke runs; none if no run finished. Profiles in the experiment's order.
+
+    Raises:
+        UserError: runs that differ in what they mean, or that lack what a table needs.
+    """
     records = [r for r in runs if r.cell.profile != UNTABULATED]
     if not any(r.status in FINISHED for r in records):
-        hint = f" ({UNTABULATED} runs are never tabulated)" if len(records) < len(runs) else ""
-        raise _no_runs(results, experiment.name, hint)
+        return []
     copies = {(r.cell.profile, data_copy(r)) for r in records}
     profiles = _ordered((profile for profile, _ in copies), experiment.profiles)
     sections = []

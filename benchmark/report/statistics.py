@@ -1,4 +1,4 @@
-"""What a few seeds say: mean and standard deviation, the paired difference of two networks, a rank correlation.
+"""What a few seeds say: mean and standard deviation, the difference of two networks, a rank correlation.
 
 A t interval is used since it keeps its coverage at three seeds, where a bootstrap does not.
 """
@@ -87,6 +87,28 @@ class PairedDifference:
         return int(counts[enough[0]]) if enough.size else None
 
 
+@dataclass(frozen=True)
+class UnpairedDifference:
+    """Difference of two means, a - b, with Welch's 95 % interval, in the values' unit, and its two-sided p value.
+
+    ``low``, ``high`` and ``p`` are None if a side has one seed, or if the values of neither spread.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    n_a: int
+    n_b: int
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no interval; None if there is one."""
+        if self.low is not None:
+            return None
+        return "1 seed" if min(self.n_a, self.n_b) == 1 else "no spread"
+
+
 def summarize(values: Iterable[float]) -> Summary:
     """Mean, sample standard deviation and count.
 
@@ -125,6 +147,22 @@ def paired_difference(a_by_seed: Mapping[int, float], b_by_seed: Mapping[int, fl
         seeds,
         float(differences.std(ddof=1)),
     )
+
+
+def unpaired_difference(a: Sequence[float], b: Sequence[float]) -> UnpairedDifference:
+    """a - b of the means of two sets of runs that are not paired, in the values' unit, by Welch's t test.
+
+    Raises:
+        ValueError: one side is empty.
+    """
+    if not len(a) or not len(b):
+        raise ValueError("cannot compare with no values")
+    mean = float(np.mean(a) - np.mean(b))
+    if min(len(a), len(b)) < 2 or max(np.ptp(a), np.ptp(b)) < SAME:
+        return UnpairedDifference(mean, None, None, None, len(a), len(b))
+    test = stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval(CONFIDENCE)
+    return UnpairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), len(a), len(b))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.report.statistics import binomial_error, holm, paired_difference, rank_correlation, summarize
+from benchmark.report.statistics import (
+    binomial_error,
+    holm,
+    paired_difference,
+    rank_correlation,
+    summarize,
+    unpaired_difference,
+)
 
 
 def test_summary_by_hand():
@@ -124,3 +131,26 @@ def test_no_number_of_seeds_without_a_spread_or_for_next_to_nothing():
 
 def test_binomial_error_by_hand():
     assert binomial_error(10, 900) == pytest.approx(1)
+
+
+def test_unpaired_difference_by_hand():
+    """Variances 1 and 4, three and three values: standard error √(5 / 3), Welch's 50 / 17 degrees of freedom."""
+    difference = unpaired_difference([4.0, 5.0, 6.0], [8.0, 10.0, 12.0])
+    reach = stats.t.ppf(0.975, 50 / 17) * (5 / 3) ** 0.5
+    assert difference.mean == -5.0
+    assert (difference.low, difference.high) == pytest.approx((-5 - reach, -5 + reach))
+    assert difference.p == pytest.approx(2 * stats.t.sf(5 / (5 / 3) ** 0.5, 50 / 17))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [([5.0], [6.0, 7.0], "1 seed"), ([5.0, 6.0], [6.0], "1 seed"), ([5.0] * 3, [6.0] * 2, "no spread")],
+)
+def test_unpaired_without_a_spread_has_no_interval(a, b, reason):
+    difference = unpaired_difference(a, b)
+    assert (difference.low, difference.high, difference.p, difference.reason) == (None, None, None, reason)
+
+
+def test_unpaired_without_values():
+    with pytest.raises(ValueError, match="no values"):
+        unpaired_difference([], [1.0])
