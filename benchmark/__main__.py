@@ -10,12 +10,13 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from benchmark.arguments import parse_counts, parse_seeds
 from benchmark.errors import UserError
+from benchmark.examples import examples_of
 from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.specs import Experiment
 
@@ -164,7 +165,14 @@ class Show:
     classes: int = 10
 
 
-Command = Plan | Run | Tables | Compare | Speed | Theory | VerifyPaper | List | Show
+@dataclass(frozen=True)
+class Completion:
+    """Print what teaches a shell to complete oin: commands, options, experiments, rows, data sets and networks."""
+
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]
+
+
+Command = Plan | Run | Tables | Compare | Speed | Theory | VerifyPaper | List | Show | Completion
 
 
 def main() -> None:
@@ -183,7 +191,7 @@ def main() -> None:
 
 
 def _parse(arguments: list[str]) -> Command:
-    """tyro's parser, with its boxed error message folded into one line."""
+    """tyro's parser, with examples below a command's help and its boxed error message folded into one line."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
@@ -196,6 +204,7 @@ def _parse(arguments: list[str]) -> Command:
             )
     except SystemExit as stop:
         if stop.code in (0, None):
+            print(examples_of(arguments), end="")
             raise
         lines = [re.sub(r"[─-╿]", "", line).strip() for line in message.getvalue().splitlines()]
         text = "; ".join(line.rstrip(":") for line in lines[1:] if line)
@@ -213,6 +222,8 @@ def _act(command: Command) -> int:
         return _show(command)
     if isinstance(command, Compare):
         return _compare(command)
+    if isinstance(command, Completion):
+        return _print_completion(command)
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir, command.sort, command.descending)
@@ -382,6 +393,14 @@ def _compare(command: Compare) -> int:
     if command.csv:
         write_atomically(command.csv, comparison_frame(compared).to_csv(index=False, lineterminator="\n"))
         print(f"wrote {command.csv}")
+    return 0
+
+
+def _print_completion(command: Completion) -> int:
+    from benchmark.completion import completion_script
+    from lightning_modules.networks import list_networks
+
+    print(completion_script(command.shell, get_args(Command), EXPERIMENTS.values(), list_networks()), end="")
     return 0
 
 

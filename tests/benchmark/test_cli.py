@@ -54,7 +54,18 @@ def test_help_imports_no_torch():
         [sys.executable, "-c", HELP_WITHOUT_HEAVY_IMPORTS], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for name in ("plan", "run", "tables", "speed", "theory", "verify-paper", "list", "show"):
+    for name in (
+        "plan",
+        "run",
+        "tables",
+        "speed",
+        "theory",
+        "verify-paper",
+        "list",
+        "show",
+        "compare",
+        "completion",
+    ):
         assert re.search(rf"[{{,]{name}[,}}]", done.stdout)
 
 
@@ -66,6 +77,15 @@ def test_help_imports_no_torch():
         (["run", "cifar", "--seeds=-1"], ["seed '-1' is not an integer"]),
         (["run", "cifar", "--sedes", "0"], ["--sedes", "--seeds"]),
         (["walk", "cifar"], ["walk"]),
+        (["compare", "results"], ["B"]),
+        (
+            ["compare", "results", "results", "--experiment", "cifra"],
+            ["unknown experiment 'cifra'; did you mean cifar?"],
+        ),
+        (["compare", "resluts", "results"], ["'resluts' is n"]),
+        (["tables", "cifar", "--descending"], ["--descending needs --sort COLUMN"]),
+        (["tables", "hypothesis-digits", "--sort", "n"], ["--sort", "hypothesis-digits"]),
+        (["completion", "fish"], ["fish", "bash", "zsh"]),
     ],
     ids=lambda v: "",
 )
@@ -170,6 +190,62 @@ def test_absent_gpu(run_in_process, tmp_path):
 
 def test_tables_without_records(run_in_process, tmp_path):
     assert_mistake(run_in_process("tables", "cifar", "--results-dir", tmp_path), "cifar")
+
+
+@pytest.fixture
+def two_results(run_in_process, tmp_path, monkeypatch):
+    """Two short runs of the quickstart on both sides, each made in two epochs; the second lacks a row."""
+    from dataclasses import replace
+
+    from benchmark.experiments import EXPERIMENTS, quickstart
+
+    short = replace(quickstart.EXPERIMENT.profiles["short"], epochs=2)
+    profiles = {**quickstart.EXPERIMENT.profiles, "short": short}
+    monkeypatch.setitem(EXPERIMENTS, "quickstart", replace(quickstart.EXPERIMENT, profiles=profiles))
+    words = ["run", "quickstart", "--profile", "short", "--device", "cpu", "--seeds", "0"]
+    for name, rows in (("a", ["resnet14", "densenet10"]), ("b", ["resnet14"])):
+        done = run_in_process(*words, "--results-dir", tmp_path / name, "--only", *rows)
+        assert done.returncode == 0, done.stderr
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_compare_and_sorted_tables(run_in_process, two_results):
+    """The same command twice gives the same runs to the bit; nothing is written but the file asked for."""
+    a, b = two_results
+    before = {path: path.read_bytes() for folder in (a, b) for path in folder.rglob("*.*") if path.is_file()}
+    done = run_in_process("compare", a, b)
+    assert done.returncode == 0, done.stderr
+    assert f"# quickstart: A = {a}, B = {b}" in done.stdout
+    assert "B: same runs (1); only in A (1)." in done.stdout
+    assert {
+        path: path.read_bytes() for folder in (a, b) for path in folder.rglob("*.*") if path.is_file()
+    } == before
+    file = a.parent / "new" / "changes.csv"
+    done = run_in_process("compare", a, b, "--experiment", "quickstart", "--csv", file)
+    assert done.stdout.endswith(f"wrote {file}\n")
+    assert [line.split(",")[3] for line in file.read_text().splitlines()] == ["row", "resnet14", "densenet10"]
+    assert_mistake(run_in_process("compare", a, b, "--experiment", "cifar"), "no finished runs of cifar in both")
+    (b / "runs/quickstart").rename(b / "runs/elsewhere")
+    words = ("no finished runs of one experiment in both", f"{a} has quickstart", f"{b} has none")
+    assert_mistake(run_in_process("compare", a, b), *words)
+
+    tables = run_in_process("tables", "quickstart", "--results-dir", a)
+    by_size = run_in_process("tables", "quickstart", "--results-dir", a, "--sort", "parameters")
+    downwards = run_in_process("tables", "quickstart", "--results-dir", a, "--sort", "parameters", "--descending")
+    shown = [[line for line in done.stdout.splitlines() if line.startswith("| ")] for done in (by_size, downwards)]
+    assert shown[0][1:] == shown[1][:0:-1]
+    assert sorted(by_size.stdout.splitlines()) == sorted(tables.stdout.splitlines())
+    assert {path: path.read_bytes() for path in before if path.exists()}.items() <= before.items()
+    assert_mistake(
+        run_in_process("tables", "quickstart", "--results-dir", a, "--sort", "params"),
+        "no column 'params' to sort by; valid, the closest first: parameters, ",
+    )
+
+
+def test_completion_is_printed(run_in_process):
+    done = run_in_process("completion", "bash")
+    assert done.returncode == 0
+    assert "cifar_hbnet56" in done.stdout
 
 
 def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, image_tar, monkeypatch):
