@@ -10,6 +10,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -234,8 +235,8 @@ def _json(value: Any) -> str:
 def _csv(rows: list[Mapping[str, float]]) -> str:
     if not rows:
         return ""
-    names = list(rows[0])
-    lines = [",".join(names)] + [",".join(_number(row[name]) for name in names) for row in rows]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(names)] + [",".join(_number(row.get(name, math.nan)) for name in names) for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import math
 import time
 import traceback
 import warnings
@@ -20,6 +21,7 @@ from benchmark import machine, reference
 from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
+from benchmark.energy import EnergyMeter
 from benchmark.errors import UserError
 from benchmark.gradients import GradientNorms
 from benchmark.ledger import RunFolder, WriteError, write_atomically
@@ -51,19 +53,21 @@ def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
 
 
 class EpochClock(pl.Callback):
-    """Seeds torch's global generator (dropout) by run seed and epoch, and times training and the whole epoch.
+    """Seeds torch's global generator (dropout) by run seed and epoch, and measures training and the whole epoch.
 
     ``learning_rate`` is that of the epoch's first step. Seeding each epoch makes a resumed run equal an
     uninterrupted one.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: str) -> None:
         self.seed = seed
+        self.energy = EnergyMeter(device)
         self.started = self.trained = self.learning_rate = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch + 1)
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.energy.start()
         self.started = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -137,6 +141,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
         "seconds_per_epoch": median(row["seconds"] for row in rows),
         "images_per_second": images / median(row["train_seconds"] for row in rows),
         "peak_memory_bytes": memory,
+        "joules": _total(rows, "joules"),
         **traces,
         "test_images": datamodule.num_test,
         "data": datamodule.identity,
@@ -150,7 +155,7 @@ def _train_by_lightning(
     cell, recipe = folder.cell, folder.cell.recipe
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
     start = learned_coefficients(model.network)
-    clock, gradients = EpochClock(folder.seed), GradientNorms()
+    clock, gradients = EpochClock(folder.seed, device), GradientNorms()
     rows: Rows = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -164,6 +169,7 @@ def _train_by_lightning(
                 "learning_rate": clock.learning_rate,
                 "seconds": time.perf_counter() - clock.started,
                 "train_seconds": clock.trained - clock.started,
+                **({} if (joules := clock.energy.joules) is None else {"joules": joules}),
             }
         )
         folder.write_metrics(rows)
@@ -264,6 +270,12 @@ class quiet(warnings.catch_warnings):  # noqa: N801
             logging.getLogger(name).setLevel(logging.ERROR)
         for category in (UserWarning, FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=category, module="pytorch_lightning|lightning_fabric|torch")
+
+
+def _total(rows: Rows, name: str) -> float | None:
+    """None if an epoch lacks it, as after a move to a device that does not tell."""
+    total = sum(row.get(name, math.nan) for row in rows)
+    return total if math.isfinite(total) else None
 
 
 def _plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ SUMMARY = {
     "seconds": "total_seconds",
     "images_per_second": "images_per_second",
     "peak_memory_bytes": "peak_memory_bytes",
+    "joules": "total_joules",
 }
 """Fields of the record and what W&B calls them; ``seconds`` of an epoch is a metric there."""
 

@@ -12,13 +12,14 @@ class Cost:
     """The least over the finished runs of a row; None where nothing was measured.
 
     ``seconds_per_epoch`` (evaluation included) and ``images_per_second`` (training alone) are of the fastest epoch,
-    ``hours`` are of a whole run.
+    ``hours`` and ``kilowatt_hours`` are of a whole run.
     """
 
     seconds_per_epoch: float | None
     images_per_second: float | None
     peak_memory_bytes: int | None
     hours: float | None
+    kilowatt_hours: float | None
 
 
 def summarize_cost(records: Iterable[Record]) -> Cost:
@@ -26,12 +27,14 @@ def summarize_cost(records: Iterable[Record]) -> Cost:
     records = list(records)
     memory = [m for r in records if (m := r.result.get("peak_memory_bytes"))]
     seconds = [s for r in records if (s := r.result.get("seconds"))]
+    joules = [j for r in records if (j := r.result.get("joules"))]
     rates = [rate for r in records if (rate := images_per_second(r))]
     return Cost(
         seconds_per_epoch=min(map(fastest_epoch, records), default=None),
         images_per_second=max(rates, default=None),
         peak_memory_bytes=min(memory, default=None),
         hours=min(seconds) / 3600 if seconds else None,
+        kilowatt_hours=min(joules) / 3.6e6 if joules else None,
     )
 
 

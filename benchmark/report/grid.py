@@ -53,6 +53,7 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
         _column("", "images/s", lines, lambda line: three_digits(line.cost.images_per_second)),
         _column("", "memory", lines, lambda line: gigabytes(line.cost.peak_memory_bytes)),
         _column("", "time", lines, lambda line: duration(line.cost.hours)),
+        _column("", "kWh", lines, lambda line: three_digits(line.cost.kilowatt_hours)),
     ]
     columns = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
     return Grid(

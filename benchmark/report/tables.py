@@ -35,12 +35,13 @@ MEASURED = (
     "seconds_per_epoch",
     "images_per_second",
     "peak_memory_bytes",
+    "joules",
     "device",
     "threads",
     "precision",
     "reason",
 )
-COSTS = ("seconds_per_epoch", "images_per_second", "peak_memory_bytes", "hours")
+COSTS = ("seconds_per_epoch", "images_per_second", "peak_memory_bytes", "hours", "kilowatt_hours")
 COUNTS = ("parameters", "multiply_adds", "peak_memory_bytes")
 DECIMALS = 4  # of an error in percent: far below one image of any test set, far above rounding
 
