@@ -17,7 +17,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 TRACKING = $(if $(WANDB),--wandb $(WANDB))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-hypothesis tables theory verify-paper speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-hypothesis tables report theory verify-paper speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 
 tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+
+report: $(STAMP) ## Make results/report.html: tables, plots, every run and what it ran on, in one page
+	$(BIN)/python -m benchmark report --results-dir "$(RESULTS_DIR)"
 
 reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
 	status=0; $(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING) || status=$$?; \

@@ -105,6 +105,14 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write one page, report.html, from all records: tables, plots, every run and what it ran on."""
+
+    results_dir: Path = Path("results")
+    """Where the records are; tables and plots are made anew beside the page."""
+
+
+@dataclass(frozen=True)
 class Speed:
     """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
 
@@ -172,7 +180,7 @@ class Completion:
     shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]
 
 
-Command = Plan | Run | Tables | Compare | Speed | Theory | VerifyPaper | List | Show | Completion
+Command = Plan | Run | Tables | Report | Compare | Speed | Theory | VerifyPaper | List | Show | Completion
 
 
 def main() -> None:
@@ -212,6 +220,8 @@ def _parse(arguments: list[str]) -> Command:
 
 
 def _act(command: Command) -> int:
+    if isinstance(command, Report):
+        return _write_page(command)
     if isinstance(command, Speed):
         return _measure_speed(command)
     if isinstance(command, Theory):
@@ -419,16 +429,46 @@ def _confirm(seconds: float, yes: bool) -> None:
 
 
 def _report(experiment: Experiment, results: Path, sort: str | None = None, descending: bool = False) -> int:
-    if descending and sort is None:
-        raise UserError("--descending needs --sort COLUMN")
-    if experiment.report == "comparison":
-        return _report_comparison(experiment, results, sort, descending)
-    if sort is not None:
+    text = _sorted_text(experiment, results, sort, descending)
+    paths = _write_report(experiment, results)
+    texts = [text] if text else [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
+    print("\n".join(texts))
+    print("wrote " + ", ".join(map(str, paths)))
+    return 0
+
+
+def _sorted_text(experiment: Experiment, results: Path, sort: str | None, descending: bool) -> str | None:
+    """The tables in another order for the terminal; None if none was asked for."""
+    if sort is None:
+        if descending:
+            raise UserError("--descending needs --sort COLUMN")
+        return None
+    if experiment.report != "comparison":
         raise UserError(f"--sort orders tables with one line a row; the report on {experiment.name} has none")
-    return _report_hypothesis(experiment, results)
+
+    from benchmark.report.tables import console_text
+
+    return console_text(experiment, results, PAPER, sort, descending)
 
 
-def _report_hypothesis(experiment: Experiment, results: Path) -> int:
+def _write_page(command: Report) -> int:
+    from benchmark.report.page import read_groups, write_page
+
+    results = command.results_dir
+    groups = read_groups(EXPERIMENTS.values(), results)
+    written = {g.experiment.name: _write_report(g.experiment, results) for g in groups if g.is_tabulated}
+    page = write_page(results, groups, written, PAPER)
+    print("wrote " + ", ".join(map(str, [*(path for paths in written.values() for path in paths), page])))
+    return 0
+
+
+def _write_report(experiment: Experiment, results: Path) -> list[Path]:
+    """Make an experiment's tables and plots from its records."""
+    write = {"comparison": _write_comparison, "hypothesis": _write_hypothesis}[experiment.report]
+    return write(experiment, results)
+
+
+def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.experiments.hypothesis import CONDITION_NUMBER
     from benchmark.report.hypothesis import Speed, write_hypothesis
     from benchmark.theory import convergence
@@ -436,27 +476,21 @@ def _report_hypothesis(experiment: Experiment, results: Path) -> int:
     titles = {name: method.title for name, method in convergence.METHODS.items()}
     rows = convergence.measure(["quadratic"], [CONDITION_NUMBER])
     speeds = {row["method"]: Speed(row["measured factor"], row["distances"]) for row in rows}
-    paths = write_hypothesis(experiment, results, speeds, titles)
-    print(paths[0].read_text(encoding="utf-8"))
-    print("wrote " + ", ".join(str(path) for path in paths))
-    return 0
+    return write_hypothesis(experiment, results, speeds, titles)
 
 
-def _report_comparison(experiment: Experiment, results: Path, sort: str | None, descending: bool) -> int:
+def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.coefficient_plots import write_coefficients
     from benchmark.report.cost_plots import write_costs
     from benchmark.report.difference_plots import write_differences
     from benchmark.report.gradient_plots import write_gradients
     from benchmark.report.plots import write_learning_curves
-    from benchmark.report.tables import console_text, write_tables
+    from benchmark.report.tables import write_tables
 
-    text = console_text(experiment, results, PAPER, sort, descending)
     paths = write_tables(experiment, results, PAPER)
     for write in (write_learning_curves, write_differences, write_costs, write_coefficients, write_gradients):
         paths += write(experiment, results)
-    print(text)
-    print("\nwrote " + ", ".join(str(path) for path in paths))
-    return 0
+    return paths
 
 
 if __name__ == "__main__":

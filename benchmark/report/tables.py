@@ -83,6 +83,11 @@ def write_tables(experiment: Experiment, results: Path, paper: Path | None) -> l
     return paths
 
 
+def read_grids(experiment: Experiment, results: Path, paper: Path | None) -> list[Grid]:
+    """The tables, one a section, ready to be drawn. Raises as ``write_tables`` does."""
+    return _grids(_tables(experiment, Path(results), paper))
+
+
 def console_text(
     experiment: Experiment, results: Path, paper: Path | None, sort: str | None = None, descending: bool = False
 ) -> str:

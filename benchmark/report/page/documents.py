@@ -1,0 +1,145 @@
+"""Chapters of the page: tables of an experiment with their plots, and what ``speed`` and ``theory`` measured."""
+
+import base64
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.report.grid import Grid
+from benchmark.report.page.markup import split_title, to_html
+from benchmark.report.tables import read_grids
+from benchmark.specs import Experiment
+
+CAPTIONS = {
+    "curves": "Learning curves: error after each epoch, mean over seeds; the band is their range.",
+    "differences": "Difference to the baseline's test error, paired by seed, with its 95 % t interval: left of zero "
+    "the row is better. Blue stands after Holm's correction; a hollow point has one seed and no interval.",
+    "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds.",
+    "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside the "
+    "values from theory that they started from (dotted).",
+}
+"""Of a comparison's plots, in the page's order."""
+
+EARLIER = {
+    "hypothesis-": (
+        "Hypothesis, from an earlier run",
+        "Made by an earlier run whose records are not in this results directory.",
+        "Error and loss against depth, and error over gradient descent's against the speed of the method.",
+    ),
+    "speed-": (
+        "Speed",
+        "As `python -m benchmark speed` measured it, on the devices named.",
+        "Images per second of each loop; over ours, its ratio to the usual loop.",
+    ),
+    "theory-convergence": (
+        "Theory: convergence",
+        "As `python -m benchmark theory` measured it.",
+        "Distance to the minimum against layer, for each objective and condition number.",
+    ),
+    "theory-step-tables": (
+        "Theory: steps",
+        "As `python -m benchmark theory` drew it.",
+        "Each method's table of steps as a heat map, and its network: an arc from each gradient to the layer it feeds.",
+    ),
+}
+"""By the start of a file's name: the chapter's title, where the files come from, and what the figure shows."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``source`` is the whole SVG as a data URI, so that the ids of two figures cannot meet."""
+
+    source: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table under its heading: a grid with notes, or a document as safe HTML; and the figures after it."""
+
+    title: str
+    grid: Grid | None
+    document: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    id: str
+    title: str
+    origin: str
+    parts: tuple[Part, ...]
+
+
+def experiment_chapter(
+    experiment: Experiment, results: Path, written: Sequence[Path], paper: Path | None
+) -> Chapter:
+    """An experiment's tables and the plots among the files ``written``.
+
+    Raises:
+        UserError: a damaged record, runs that must not share a table, or a file that cannot be read.
+    """
+    if experiment.report == "hypothesis":
+        parts = [
+            _document(
+                path.stem, path, [p for p in written if p.name == f"{path.stem}.svg"], EARLIER["hypothesis-"][2]
+            )
+            for path in written
+            if path.suffix == ".md"
+        ]
+    else:
+        parts = [_comparison(experiment, grid, written) for grid in read_grids(experiment, results, paper)]
+    return Chapter(f"experiment-{experiment.name}", experiment.title, "", tuple(parts))
+
+
+def earlier_chapters(results: Path, known: Collection[str]) -> list[Chapter]:
+    """What lies in ``tables`` and ``plots`` and is made from no record, but for the stems that are ``known``.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    chapters = []
+    for start, (title, origin, caption) in EARLIER.items():
+        tables = {path.stem: path for path in (Path(results) / "tables").glob(f"{start}*.md")}
+        plots = {path.stem: path for path in (Path(results) / "plots").glob(f"{start}*.svg")}
+        parts = [
+            _document("", tables.get(stem), [plots[stem]] if stem in plots else [], caption, stem)
+            for stem in sorted((tables.keys() | plots.keys()) - set(known))
+        ]
+        if parts:
+            chapters.append(Chapter(start.strip("-"), title, origin, tuple(parts)))
+    return chapters
+
+
+def _comparison(experiment: Experiment, grid: Grid, written: Sequence[Path]) -> Part:
+    figures = []
+    for kind, caption in CAPTIONS.items():
+        name = f"{experiment.name}-{kind}-{grid.slug}.svg"
+        figures += [_figure(path, f"{grid.title}: {kind}", caption) for path in written if path.name == name]
+    return Part(grid.title, grid, "", tuple(figures))
+
+
+def _document(title: str, table: Path | None, plots: Sequence[Path], caption: str, stem: str = "") -> Part:
+    """Under the document's own title if none is given."""
+    own, text = split_title(_read(table)) if table else ("", "")
+    heading = title or own or stem
+    return Part(
+        heading,
+        None,
+        to_html(text, heading, deeper=2),
+        tuple(_figure(path, path.stem, caption) for path in plots),
+    )
+
+
+def _figure(path: Path, title: str, caption: str) -> Figure:
+    encoded = base64.b64encode(_read(path).encode()).decode()
+    return Figure(f"data:image/svg+xml;base64,{encoded}", title, caption)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; remove it or make it anew") from error

@@ -1,0 +1,41 @@
+"""Values of a record as text; what a run did not measure is missing, never zero."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from benchmark.ledger import Record
+from benchmark.report.grid import NOTHING
+from benchmark.report.notes import COMMIT_DIGITS
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """``batch_size=128, milestones=[0.5, 0.75]``; a dash for none."""
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or NOTHING
+
+
+def commit(record: Record, digits: int | None = COMMIT_DIGITS) -> str:
+    """The commit that a run was made with, marked if there were changes beside it."""
+    git = mapping(record.result.get("git"))
+    name = str(git.get("commit") or "unknown")[:digits]
+    return f"{name}, dirty" if git.get("dirty") else name
+
+
+def versions(record: Record) -> str:
+    """``python 3.11.7, torch 2.14.1``, by name."""
+    found = mapping(record.result.get("versions"))
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items())) or NOTHING
