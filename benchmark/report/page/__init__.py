@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from benchmark.ledger import write_atomically
 from benchmark.report.page.documents import Chapter, earlier_chapters, experiment_chapter
 from benchmark.report.page.overview import data_grid, environment_grid, mixture, overview_grid, totals
-from benchmark.report.page.records import Group, read_groups
+from benchmark.report.page.records import Group, read_groups, unknown_experiments
 from benchmark.report.page.runs import details, run_table
 from benchmark.specs import Experiment
 
@@ -42,7 +42,8 @@ def write_page(
     chapters = [_chapter(group.experiment, results, written, paper) for group in groups if group.is_tabulated]
     known = {path.stem for paths in written.values() for path in paths}
     path = results / NAME
-    write_atomically(path, _render(groups, [*chapters, *earlier_chapters(results, known)]))
+    unknown = unknown_experiments(groups, results)
+    write_atomically(path, _render(groups, unknown, [*chapters, *earlier_chapters(results, known)]))
     return path
 
 
@@ -52,7 +53,7 @@ def _chapter(
     return experiment_chapter(experiment, results, written.get(experiment.name, ()), paper)
 
 
-def _render(groups: Sequence[Group], chapters: Sequence[Chapter]) -> str:
+def _render(groups: Sequence[Group], unknown: Sequence[str], chapters: Sequence[Chapter]) -> str:
     """The page's text."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -69,6 +70,7 @@ def _render(groups: Sequence[Group], chapters: Sequence[Chapter]) -> str:
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         totals=totals(groups),
         overview=overview_grid(groups),
+        unknown=unknown,
         omitted=[group for group in groups if not group.is_tabulated],
         chapters=chapters,
         runs=run_table(groups),

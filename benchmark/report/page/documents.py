@@ -1,6 +1,7 @@
 """Chapters of the page: tables of an experiment with their plots, and what ``speed`` and ``theory`` measured."""
 
 import base64
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from benchmark.report.page.markup import split_title, to_html
 from benchmark.report.tables import read_grids
 from benchmark.specs import Experiment
 
+WIDE = 450  # points: a phone shows such a figure in part rather than with unreadable letters
+
 CAPTIONS = {
     "curves": "Learning curves: error after each epoch, mean over seeds; the band is their range.",
-    "differences": "Difference to the baseline's test error, paired by seed, with its 95 % t interval: left of zero "
-    "the row is better. Blue stands after Holm's correction; a hollow point has one seed and no interval.",
+    "differences": "Difference to the baseline's test error, paired by seed, with its 95 % t interval: left of "
+    "zero the row is better. Blue stands after Holm's correction; a hollow point has one seed and no interval.",
     "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds.",
-    "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside the "
-    "values from theory that they started from (dotted).",
+    "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside "
+    "the values from theory that they started from (dotted).",
 }
 """Of a comparison's plots, in the page's order."""
 
@@ -29,18 +32,18 @@ EARLIER = {
     ),
     "speed-": (
         "Speed",
-        "As `python -m benchmark speed` measured it, on the devices named.",
+        "Measured by the command speed, on the devices named; no records of runs.",
         "Images per second of each loop; over ours, its ratio to the usual loop.",
     ),
     "theory-convergence": (
         "Theory: convergence",
-        "As `python -m benchmark theory` measured it.",
+        "Measured by the command theory.",
         "Distance to the minimum against layer, for each objective and condition number.",
     ),
     "theory-step-tables": (
         "Theory: steps",
-        "As `python -m benchmark theory` drew it.",
-        "Each method's table of steps as a heat map, and its network: an arc from each gradient to the layer it feeds.",
+        "Drawn by the command theory from the methods' coefficients.",
+        "Each method's table of steps as a heat map, and its network: arcs from gradients to the layers they feed.",
     ),
 }
 """By the start of a file's name: the chapter's title, where the files come from, and what the figure shows."""
@@ -53,13 +56,18 @@ class Figure:
     source: str
     title: str
     caption: str
+    is_wide: bool
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table under its heading: a grid with notes, or a document as safe HTML; and the figures after it."""
+    """A table under its heading: a grid with notes, or a document as safe HTML; and the figures after it.
+
+    ``source`` is the document's path in the results directory.
+    """
 
     title: str
+    source: str
     grid: Grid | None
     document: str
     figures: tuple[Figure, ...]
@@ -105,7 +113,7 @@ def earlier_chapters(results: Path, known: Collection[str]) -> list[Chapter]:
         tables = {path.stem: path for path in (Path(results) / "tables").glob(f"{start}*.md")}
         plots = {path.stem: path for path in (Path(results) / "plots").glob(f"{start}*.svg")}
         parts = [
-            _document("", tables.get(stem), [plots[stem]] if stem in plots else [], caption, stem)
+            _document("", tables.get(stem), [plots[stem]] if stem in plots else [], caption)
             for stem in sorted((tables.keys() | plots.keys()) - set(known))
         ]
         if parts:
@@ -118,15 +126,16 @@ def _comparison(experiment: Experiment, grid: Grid, written: Sequence[Path]) -> 
     for kind, caption in CAPTIONS.items():
         name = f"{experiment.name}-{kind}-{grid.slug}.svg"
         figures += [_figure(path, f"{grid.title}: {kind}", caption) for path in written if path.name == name]
-    return Part(grid.title, grid, "", tuple(figures))
+    return Part(grid.title, "", grid, "", tuple(figures))
 
 
-def _document(title: str, table: Path | None, plots: Sequence[Path], caption: str, stem: str = "") -> Part:
-    """Under the document's own title if none is given."""
+def _document(title: str, table: Path | None, plots: Sequence[Path], caption: str) -> Part:
+    """Under the document's own title if none is given; figures alone have none."""
     own, text = split_title(_read(table)) if table else ("", "")
-    heading = title or own or stem
+    heading = title or own
     return Part(
         heading,
+        f"tables/{table.name}" if table else "",
         None,
         to_html(text, heading, deeper=2),
         tuple(_figure(path, path.stem, caption) for path in plots),
@@ -134,8 +143,10 @@ def _document(title: str, table: Path | None, plots: Sequence[Path], caption: st
 
 
 def _figure(path: Path, title: str, caption: str) -> Figure:
-    encoded = base64.b64encode(_read(path).encode()).decode()
-    return Figure(f"data:image/svg+xml;base64,{encoded}", title, caption)
+    text = _read(path)
+    width = re.search(r'<svg[^>]* width="([\d.]+)pt"', text)
+    encoded = base64.b64encode(text.encode()).decode()
+    return Figure(f"data:image/svg+xml;base64,{encoded}", title, caption, bool(width and float(width[1]) > WIDE))
 
 
 def _read(path: Path) -> str:

@@ -35,6 +35,5 @@ def to_html(text: str, title: str, deeper: int) -> str:
 def _open_table(_: Any, tokens: Sequence[Token], index: int, options: Any, env: dict[str, str]) -> str:
     headings = [tokens[i + 1].content for i in range(index) if tokens[i].type == "heading_open"]
     caption = escape(headings[-1] if headings else env["title"])
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>'
-    )
+    opened = f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>'
+    return f'{opened}<caption class="unseen">{caption}</caption>'

@@ -1,12 +1,13 @@
 """What was run, on what: the page's tables over all runs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmark.ledger import STATUSES, Record
 from benchmark.report.grid import NOTHING, Cell, Column, Grid
 from benchmark.report.page.records import Group
 from benchmark.report.page.values import commit, mapping, number, plural, versions
+from benchmark.report.sections import UNTABULATED
 
 HOUR = 3600
 
@@ -57,24 +58,19 @@ def environment_grid(groups: Sequence[Group]) -> Grid:
 
 
 def mixture(groups: Sequence[Group]) -> str:
-    """How many devices, precisions, commits and sets of versions the runs mix."""
-    records = [r for r in _records(groups) if r.status == "done"]
-    kinds = {
-        "device": {str(r.result.get("device")) for r in records},
-        "precision": {str(r.result.get("precision")) for r in records},
-        "commit": {commit(r) for r in records},
-        "set of versions": {versions(r) for r in records},
+    """How many devices, precisions, commits and sets of versions the tables mix."""
+    records = [r for r in _records(groups) if r.status == "done" and r.cell.profile != UNTABULATED]
+    kinds: dict[str, Callable[[Record], str]] = {
+        "devices": lambda r: str(r.result.get("device")),
+        "precisions": lambda r: str(r.result.get("precision")),
+        "commits": commit,
+        "sets of versions": versions,
     }
-    mixed = [
-        f"{len(found)} {'sets of versions' if name.startswith('set') else name + 's'}"
-        for name, found in kinds.items()
-        if len(found) > 1
-    ]
-    return (
-        f"The finished runs mix {', '.join(mixed)}."
-        if mixed
-        else "All finished runs share device, precision, commit and versions."
-    )
+    counts = {name: len({read(r) for r in records}) for name, read in kinds.items()}
+    mixed = ", ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
+    if not mixed:
+        return "All runs in the tables share device, precision, commit and versions."
+    return f"The runs in the tables mix {mixed}."
 
 
 def data_grid(groups: Sequence[Group]) -> Grid:

@@ -58,5 +58,11 @@ def read_groups(experiments: Iterable[Experiment], results: Path) -> list[Group]
     return groups
 
 
+def unknown_experiments(groups: Iterable[Group], results: Path) -> list[str]:
+    """Folders of records whose experiment this version does not know."""
+    known = {group.experiment.name for group in groups}
+    return sorted({path.parent.parent.name for path in Path(results).glob("runs/*/*/result.json")} - known)
+
+
 def _advice() -> str:
     return "; run `python -m benchmark run quickstart` first"
