@@ -339,6 +339,16 @@ class TestInABrowser:
             browser.run("return document.querySelector('.sortable tbody tr:nth-child(2) a').getAttribute('href')")
         ]
 
+    def test_a_run_among_many_opens_with_the_list_that_holds_it(self, browser, some_runs, add_run, report):
+        for seed in range(50):
+            add_run("cifar_plain20", seed=seed, profile="smoke")
+        report()
+        browser.open(some_runs / NAME)
+        assert browser.run("return document.querySelectorAll('#details > details').length") == 1
+        browser.click(".sortable tbody tr:nth-child(40) a")
+        assert browser.run("return document.querySelectorAll('details[open]').length") == 2
+        assert browser.errors() == []
+
     def test_it_fits_a_phone_and_a_desk(self, browser, page):
         for width in (390, 1200):
             browser.open(page, width)

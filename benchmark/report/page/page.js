@@ -44,11 +44,11 @@ function makeSortable(table) {
 
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  const details = target?.closest("details");
-  if (details) {
+  const nearest = target?.closest("details");
+  for (let details = nearest; details; details = details.parentElement.closest("details")) {
     details.open = true;
-    details.scrollIntoView();
   }
+  nearest?.scrollIntoView();
 }
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
