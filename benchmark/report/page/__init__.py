@@ -16,7 +16,6 @@ from benchmark.report.page.documents import Chapter, earlier_chapters, experimen
 from benchmark.report.page.overview import data_grid, environment_grid, mixture, overview_grid, totals
 from benchmark.report.page.records import Group, read_groups, unknown_experiments
 from benchmark.report.page.runs import details, run_table
-from benchmark.specs import Experiment
 
 NAME = "report.html"
 FOLDER = Path(__file__).parent
@@ -39,18 +38,13 @@ def write_page(
         UserError: runs that must not share a table, a file that cannot be read, or the folder cannot be written.
     """
     results = Path(results)
-    chapters = [_chapter(group.experiment, results, written, paper) for group in groups if group.is_tabulated]
+    experiments = [group.experiment for group in groups if group.is_tabulated]
+    chapters = [experiment_chapter(e, results, written.get(e.name, ()), paper) for e in experiments]
     known = {path.stem for paths in written.values() for path in paths}
     path = results / NAME
     unknown = unknown_experiments(groups, results)
     write_atomically(path, _render(groups, unknown, [*chapters, *earlier_chapters(results, known)]))
     return path
-
-
-def _chapter(
-    experiment: Experiment, results: Path, written: Mapping[str, Sequence[Path]], paper: Path | None
-) -> Chapter:
-    return experiment_chapter(experiment, results, written.get(experiment.name, ()), paper)
 
 
 def _render(groups: Sequence[Group], unknown: Sequence[str], chapters: Sequence[Chapter]) -> str:
