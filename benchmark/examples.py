@@ -17,6 +17,7 @@ EXAMPLES = {
         "tables cifar",
         "tables cifar --sort 'C10+ error mean' --descending",
     ),
+    "report": ("report", "report --results-dir elsewhere"),
     "compare": (
         "compare results elsewhere/results",
         "compare HEAD~1 HEAD --experiment cifar",

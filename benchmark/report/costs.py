@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from benchmark.ledger import Record
+from benchmark.report.numbers import number
 
 
 @dataclass(frozen=True)
@@ -25,26 +27,30 @@ class Cost:
 def summarize_cost(records: Iterable[Record]) -> Cost:
     """The cost of a row's finished runs."""
     records = list(records)
-    memory = [m for r in records if (m := r.result.get("peak_memory_bytes"))]
-    seconds = [s for r in records if (s := r.result.get("seconds"))]
-    joules = [j for r in records if (j := r.result.get("joules"))]
-    rates = [rate for r in records if (rate := images_per_second(r))]
+    seconds, joules = _least(records, "seconds"), _least(records, "joules")
     return Cost(
-        seconds_per_epoch=min(map(fastest_epoch, records), default=None),
-        images_per_second=max(rates, default=None),
-        peak_memory_bytes=min(memory, default=None),
-        hours=min(seconds) / 3600 if seconds else None,
-        kilowatt_hours=min(joules) / 3.6e6 if joules else None,
+        seconds_per_epoch=min(filter(None, map(fastest_epoch, records)), default=None),
+        images_per_second=max(filter(None, map(images_per_second, records)), default=None),
+        peak_memory_bytes=_least(records, "peak_memory_bytes"),
+        hours=seconds / 3600 if seconds else None,
+        kilowatt_hours=joules / 3.6e6 if joules else None,
     )
 
 
-def fastest_epoch(record: Record) -> float:
+def fastest_epoch(record: Record) -> float | None:
     """Seconds of a run's fastest epoch, evaluation included."""
-    return min((row["seconds"] for row in record.metrics), default=record.result["seconds_per_epoch"])
+    return min(_column(record, "seconds"), default=number(record.result.get("seconds_per_epoch")))
 
 
 def images_per_second(record: Record) -> float | None:
     """Training images a second in a run's fastest epoch; the record's own rate is that of the median epoch."""
-    rate = record.result.get("images_per_second")
-    seconds = [row["train_seconds"] for row in record.metrics if "train_seconds" in row]
+    rate, seconds = number(record.result.get("images_per_second")), _column(record, "train_seconds")
     return rate * median(seconds) / min(seconds) if rate and seconds else rate
+
+
+def _column(record: Record, name: str) -> list[float]:
+    return [value for row in record.metrics if (value := number(row.get(name))) is not None]
+
+
+def _least(records: Iterable[Record], name: str) -> Any:
+    return min((value for r in records if (value := number(r.result.get(name)))), default=None)

@@ -18,9 +18,12 @@ CAPTIONS = {
     "curves": "Learning curves: error after each epoch, mean over seeds; the band is their range.",
     "differences": "Difference to the baseline's test error, paired by seed, with its 95 % t interval: left of "
     "zero the row is better. Blue stands after Holm's correction; a hollow point has one seed and no interval.",
-    "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds.",
+    "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds, the "
+    "grey line is the Pareto front.",
     "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside "
     "the values from theory that they started from (dotted).",
+    "gradients": "Norm of each layer's gradient in the first and the last step of training, geometric mean over "
+    "seeds and range.",
 }
 """Of a comparison's plots, in the page's order."""
 

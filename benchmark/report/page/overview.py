@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmark.ledger import STATUSES, Record
 from benchmark.report.grid import NOTHING, Cell, Column, Grid
+from benchmark.report.numbers import number
 from benchmark.report.page.records import Group
-from benchmark.report.page.values import commit, mapping, number, plural, versions
+from benchmark.report.page.values import commit, mapping, plural, versions
 from benchmark.report.sections import UNTABULATED
 
 HOUR = 3600

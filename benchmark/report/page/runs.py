@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.ledger import Record
+from benchmark.report.costs import fastest_epoch
 from benchmark.report.grid import NOTHING, magnitude, three_digits
+from benchmark.report.numbers import number
 from benchmark.report.page.records import Group
-from benchmark.report.page.values import commit, mapping, number, settings, versions
+from benchmark.report.page.values import commit, mapping, settings, versions
 from benchmark.report.sections import data_label, data_name
 from benchmark.specs import Experiment, to_dict
 
@@ -78,7 +80,7 @@ NUMBERS: dict[str, tuple[Number, Callable[[float], str]]] = {
     "test error (%)": (lambda record: record.result.get("test_error"), "{:.2f}".format),
     "epochs": (lambda record: record.result.get("epochs"), str),
     "time (s)": (lambda record: record.result.get("seconds"), "{:,.0f}".format),
-    "s/epoch": (lambda record: _fastest_epoch(record), three_digits),
+    "s/epoch": (fastest_epoch, three_digits),
     "images/s": (lambda record: record.result.get("images_per_second"), "{:,.0f}".format),
     "peak memory (MB)": (lambda record: record.result.get("peak_memory_bytes"), lambda v: f"{v / MEGABYTE:,.0f}"),
 }
@@ -160,6 +162,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("mean epoch, fastest epoch (s)", _epochs(record)),
         ("images/s", _text(result.get("images_per_second"), "{:,.1f}".format)),
         ("peak memory (MB)", _text(result.get("peak_memory_bytes"), lambda v: f"{v / MEGABYTE:,.0f}")),
+        ("energy (kJ)", _text(result.get("joules"), lambda v: f"{v / 1e3:,.1f}")),
         ("device", str(result.get("device") or NOTHING)),
         ("threads", _text(result.get("threads"), str)),
         ("precision", str(result.get("precision") or NOTHING)),
@@ -176,13 +179,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _epochs(record: Record) -> str:
-    times = (number(record.result.get("seconds_per_epoch")), number(_fastest_epoch(record)))
+    times = (number(record.result.get("seconds_per_epoch")), fastest_epoch(record))
     return ", ".join(map(three_digits, times))
-
-
-def _fastest_epoch(record: Record) -> Any:
-    seconds = (row["seconds"] for row in record.metrics if "seconds" in row)
-    return min(seconds, default=record.result.get("seconds_per_epoch"))
 
 
 def _label(experiment: Experiment, record: Record) -> str:

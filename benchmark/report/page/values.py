@@ -1,18 +1,11 @@
-"""Values of a record as text; what a run did not measure is missing, never zero."""
+"""Values of a record as text."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from benchmark.ledger import Record
 from benchmark.report.grid import NOTHING
 from benchmark.report.notes import COMMIT_DIGITS
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
