@@ -49,7 +49,7 @@ def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).flat
     for ax, (dataset, lines) in zip(axes, panels.items(), strict=True):
         _draw(ax, section, dataset, lines)
-    ax.set_xlabel("test error minus the baseline's (percentage points)")
+    figure.supxlabel("test error minus the baseline's (percentage points)", fontsize=STYLE["font.size"])
     figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
