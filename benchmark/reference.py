@@ -91,6 +91,8 @@ def train_and_test(
     if datamodule.validation:
         test = create_loader(arrays.test_images, arrays.test_labels, EVAL_BATCH_SIZE)
         loss, error = evaluate(network, islice(test, limit))
+    if not math.isfinite(loss):
+        raise DivergedError(f"loss is {loss} in the test")
     return {"test_loss": loss, "test_error": error}
 
 

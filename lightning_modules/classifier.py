@@ -7,15 +7,35 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.networks import create_network
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
+STEPS_UNSEEN = 50
+"""Reading every loss would stall a GPU: there one in this many is read, and the mean at the end of an epoch."""
+
 
 class DivergedError(RuntimeError):
-    """The loss is no longer finite; raised before the weights are updated with it."""
+    """The loss is no longer finite."""
+
+
+class MeanLoss(Metric):
+    """The mean over samples. torchmetrics' own would leave out losses that are NaN and go on with the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), "sum")
+        self.add_state("count", torch.tensor(0.0), "sum")
+
+    def update(self, loss: Tensor, count: int) -> None:
+        """``loss`` () is the mean of ``count`` samples."""
+        self.total += loss * count
+        self.count += count
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
 
 
 class LitClassifier(pl.LightningModule):
@@ -23,6 +43,9 @@ class LitClassifier(pl.LightningModule):
 
     Logs each epoch, in percent where it is an error: ``train_loss``, ``train_error``, ``val_loss``, ``val_error``,
     ``test_loss``, ``test_error`` and ``test_top5_error`` (with more than 5 classes).
+
+    A loss that is not finite ends training with ``DivergedError``: on a CPU before the weights are updated with it,
+    elsewhere within ``STEPS_UNSEEN`` steps. So does an epoch's mean loss, and that of the test.
 
     Hyperparameters are plain values, so ``LitClassifier.load_from_checkpoint(path)`` needs the path alone.
 
@@ -58,9 +81,9 @@ class LitClassifier(pl.LightningModule):
         if compile:
             mode = compile if isinstance(compile, str) else None
             self.network.compile(mode=mode, dynamic=False)
-        self.train_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
-        self.val_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
-        self.test_metrics = torch.nn.ModuleDict({"loss": MeanMetric(), "accuracy": _accuracy(num_classes)})
+        self.train_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
+        self.val_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
+        self.test_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
         if num_classes > 5:
             self.test_metrics["top5_accuracy"] = _accuracy(num_classes, top_k=5)
 
@@ -72,7 +95,8 @@ class LitClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step(batch, self.train_metrics)
-        self._check_finite(loss, batch_idx)
+        if loss.device.type == "cpu" or batch_idx % STEPS_UNSEEN == 0:
+            self._check_finite(loss, f"epoch {self.current_epoch}, batch {batch_idx}")
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -82,13 +106,15 @@ class LitClassifier(pl.LightningModule):
         self._step(batch, self.test_metrics)
 
     def on_train_epoch_end(self) -> None:
-        self._log_metrics("train", self.train_metrics)
+        loss = self._log_metrics("train", self.train_metrics)
+        self._check_finite(loss, f"epoch {self.current_epoch}")
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val", self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test", self.test_metrics)
+        loss = self._log_metrics("test", self.test_metrics)
+        self._check_finite(loss, "the test")
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = create_optimizer(self.network, self.recipe)
@@ -101,24 +127,26 @@ class LitClassifier(pl.LightningModule):
         loss = F.cross_entropy(logits, labels)
         for name, metric in metrics.items():
             if name == "loss":
-                metric.update(loss.detach(), weight=len(labels))
+                metric.update(loss.detach(), len(labels))
             else:
                 metric.update(logits.detach(), labels)
         return loss
 
-    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """Every step on a CPU; every 50 steps elsewhere, where reading the loss would stall the device."""
-        if (loss.device.type == "cpu" or batch_idx % 50 == 0) and not torch.isfinite(loss):
-            raise DivergedError(f"loss is {loss.item()} in epoch {self.current_epoch}, batch {batch_idx}")
+    @staticmethod
+    def _check_finite(loss: Tensor, where: str) -> None:
+        if not torch.isfinite(loss):
+            raise DivergedError(f"loss is {loss.item()} in {where}")
 
-    def _log_metrics(self, stage: str, metrics: torch.nn.ModuleDict) -> None:
-        for name, metric in metrics.items():
-            value = metric.compute()
+    def _log_metrics(self, stage: str, metrics: torch.nn.ModuleDict) -> Tensor:
+        """Log and reset them; returns the loss."""
+        values = {name: metric.compute() for name, metric in metrics.items()}
+        for name, value in values.items():
             if name == "loss":
                 self.log(f"{stage}_loss", value)
             else:
                 self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
-            metric.reset()
+            metrics[name].reset()
+        return values["loss"]
 
 
 def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:

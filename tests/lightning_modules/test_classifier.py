@@ -6,7 +6,7 @@ import torch
 
 from datamodules import DigitsDataModule
 from lightning_modules import LitClassifier
-from lightning_modules.classifier import DivergedError
+from lightning_modules.classifier import DivergedError, MeanLoss
 from lightning_modules.recipes import resolve_recipe
 
 SMALL = {"depth": 14, "in_channels": 1}
@@ -101,6 +101,32 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     with pytest.raises(DivergedError, match="loss is nan in epoch 0, batch 0"):
         trainer(tmp_path).fit(model, datamodule=digits)
     assert all(torch.equal(before[name], p) for name, p in model.network.named_parameters())
+
+
+def test_a_loss_that_no_step_was_asked_for_ends_the_epoch(tmp_path, monkeypatch):
+    """As on a GPU, where most losses are not read."""
+    model = classifier(recipe={"epochs": 1})
+    step = model._step
+    check = model._check_finite
+    monkeypatch.setattr(model, "_step", lambda *a: step(*a) * torch.nan if model.training else step(*a))
+    monkeypatch.setattr(model, "_check_finite", lambda loss, where: "batch" in where or check(loss, where))
+    with pytest.raises(DivergedError, match=r"loss is nan in epoch 0$"):
+        trainer(tmp_path).fit(model, datamodule=DigitsDataModule())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_one_loss_that_is_not_finite_spoils_the_mean(value):
+    loss = MeanLoss()
+    for each, count in ((1.0, 64), (value, 64), (2.0, 17)):
+        loss.update(torch.tensor(each), count)
+    assert not torch.isfinite(loss.compute())
+
+
+def test_the_mean_loss_is_over_samples():
+    loss = MeanLoss()
+    loss.update(torch.tensor(1.0), 64)
+    loss.update(torch.tensor(3.0), 16)
+    assert loss.compute() == 1.4
 
 
 def test_channels_last_changes_memory_not_numbers():
