@@ -6,7 +6,8 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 KEEP = 2
+
+Rows = Sequence[Mapping[str, float]]
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -50,11 +53,19 @@ class EpochRecorder(Checkpoint):
     """At the end of each epoch hands its metrics on, then saves ``epoch-NNNN.ckpt`` and keeps the last ``KEEP``.
 
     Lightning calls callbacks of type ``Checkpoint`` last, when all metrics of the epoch are known. Metrics come
-    first: a kill in between repeats the epoch, and never leaves one out of the record.
+    first: a kill in between repeats the epoch, and never leaves one out of the record. A checkpoint also holds the
+    run's id and ``rows``, all its metrics so far, so that a continued run rests on nothing else.
     """
 
-    def __init__(self, folder: Path, record: Callable[[int, Mapping[str, float]], None]) -> None:
-        self.folder, self.record = folder, record
+    def __init__(
+        self, folder: Path, run_id: str, rows: Rows, record: Callable[[int, Mapping[str, float]], None]
+    ) -> None:
+        self.folder, self.run_id, self.rows, self.record = folder, run_id, rows, record
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["run"] = {"id": self.run_id, "metrics": [dict(row) for row in self.rows]}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -64,42 +75,66 @@ class EpochRecorder(Checkpoint):
             path.unlink()
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that can be continued: of how many ``epochs``, and the ``rows`` of metrics that it holds.
+
+    ``rows`` is None in checkpoints from before they held them.
+    """
+
+    path: Path
+    epochs: int
+    rows: Rows | None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     return sorted(folder.glob("epoch-*.ckpt"))
 
 
-def check_whole(path: Path) -> None:
-    """Raises:
-    Exception: the file is cut short, altered, or more than tensors and plain values.
+def read(path: Path, run_id: str) -> Saved:
+    """The checkpoint, whole and of this run and epoch.
 
     torch reads a file with a flipped bit without complaint, but writes the checksum of each of its parts.
+
+    Raises:
+        Exception: it is cut short, altered, more than tensors and plain values, or not what its place says.
     """
     with zipfile.ZipFile(path) as file:
         if damaged := file.testzip():
             raise ValueError(f"{damaged} is damaged")
-    torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    run = checkpoint.get("run", {"id": run_id, "metrics": None})
+    if run["id"] != run_id:
+        raise ValueError(f"it is of another run, {run['id']}")
+    if path.name != f"epoch-{checkpoint['epoch']:04d}.ckpt":
+        raise ValueError(f"it is of epoch {checkpoint['epoch']}")
+    return Saved(path, checkpoint["epoch"] + 1, run["metrics"])
 
 
-def newest_valid(folder: Path) -> Path | None:
+def newest_valid(folder: Path, run_id: str) -> Saved | None:
     """The newest checkpoint that can be read, or None if there is none at all.
 
-    Leftovers of interrupted writes are removed. Unreadable checkpoints are passed over with a warning.
+    Leftovers of interrupted writes are removed. Checkpoints that cannot be read are passed over with a warning and,
+    once an older one is found, renamed to ``.refused``: the last ``.ckpt`` is always the run's newest state.
 
     Raises:
         RuntimeError: checkpoints exist and none can be read.
     """
     for leftover in folder.glob("*.tmp"):
         leftover.unlink()
-    checkpoints = list_checkpoints(folder)
-    for path in reversed(checkpoints):
+    refused: list[Path] = []
+    for path in reversed(list_checkpoints(folder)):
         try:
-            check_whole(path)
+            saved = read(path, run_id)
         except Exception as error:
             reason = str(error).split(". ")[0]
             warnings.warn(f"{path} cannot be read ({reason}); trying the one before", stacklevel=2)
+            refused.append(path)
         else:
-            return path
-    if checkpoints:
+            for other in refused:
+                other.rename(other.with_suffix(".refused"))
+            return saved
+    if refused:
         raise RuntimeError(f"no checkpoint in {folder} can be read; remove the folder to start over")
     return None

@@ -18,13 +18,13 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from benchmark import machine, reference
-from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, list_checkpoints, newest_valid
+from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, Saved, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.energy import EnergyMeter
 from benchmark.errors import UserError
 from benchmark.gradients import GradientNorms
-from benchmark.ledger import RunFolder, WriteError, write_atomically
+from benchmark.ledger import FINISHED, RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
@@ -111,7 +111,8 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
     except DivergedError as error:
         return folder.write_result("diverged", {**context, "reason": str(error)})
     except (KeyboardInterrupt, SystemExit) as error:
-        folder.write_result("interrupted", {**context, "reason": "stopped by a signal"})
+        if folder.status() not in FINISHED:  # it may have come while the last record was written
+            folder.write_result("interrupted", {**context, "reason": "stopped by a signal"})
         raise InterruptedRun from error
     except Exception as error:
         with contextlib.suppress(WriteError):
@@ -175,22 +176,15 @@ def _train_by_lightning(
         folder.write_metrics(rows)
         on_epoch(rows[-1])
 
-    trainer = create_trainer(
-        recipe, device, folder.path, [clock, gradients, EpochRecorder(folder.checkpoints, record)]
-    )
-    checkpoint = newest_valid(folder.checkpoints)
-    if checkpoint:
-        trained = int(checkpoint.stem.removeprefix("epoch-")) + 1
-        rows += [row for row in folder.read_metrics() if row["epoch"] < trained]
-        if [row["epoch"] for row in rows] != list(range(trained)):
-            raise RuntimeError(
-                f"metrics.csv lacks epochs that {checkpoint.name} has; remove {folder.path} to start over"
-            )
-        for row in rows:
-            row["epoch"] = int(row["epoch"])
+    saved = newest_valid(folder.checkpoints, folder.id)
+    rows += _rows_so_far(folder, saved)
+    if rows:
+        folder.write_metrics(rows)
+    recorder = EpochRecorder(folder.checkpoints, folder.id, rows, record)
+    trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder])
     machine.reset_peak_memory(device)
     with quiet():
-        trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint)
+        trainer.fit(model, datamodule=datamodule, ckpt_path=saved and saved.path)
         memory = machine.peak_memory(device)
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
     for path in list_checkpoints(folder.checkpoints)[:-1]:
@@ -198,6 +192,29 @@ def _train_by_lightning(
     end = learned_coefficients(model.network)
     coefficients = {name: {"start": start[name], "end": end[name]} for name in end}
     return tested, rows, memory, {"coefficients": coefficients, "gradient_norms": gradients.norms}
+
+
+def _rows_so_far(folder: RunFolder, saved: Saved | None) -> Rows:
+    """Metrics of the epochs that a checkpoint has.
+
+    Raises:
+        RuntimeError: they are not known, or there are metrics of several epochs and no checkpoint.
+    """
+    if saved and saved.rows is not None:
+        return list(saved.rows)
+    rows = folder.read_metrics()
+    if saved is None:
+        if len(rows) > 1:
+            raise RuntimeError(
+                f"metrics.csv has {len(rows)} epochs and there is no checkpoint; remove {folder.path} to start over"
+            )
+        return []
+    rows = [{**row, "epoch": int(row["epoch"])} for row in rows if row["epoch"] < saved.epochs]
+    if [row["epoch"] for row in rows] != list(range(saved.epochs)):
+        raise RuntimeError(
+            f"metrics.csv lacks epochs that {saved.path.name} has; remove {folder.path} to start over"
+        )
+    return rows
 
 
 def _train_by_reference(

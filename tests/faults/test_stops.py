@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -141,6 +143,72 @@ def test_two_damaged_checkpoints_end_the_run_and_nothing_starts_over(command, tm
     assert ended.status == 1
     assert "no checkpoint in" in ended.err
     assert metrics.read_bytes() == before
+
+
+def test_no_checkpoint_beside_metrics_ends_the_run_and_nothing_starts_over(command, tmp_path):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
+    (metrics,) = tmp_path.glob("runs/*/*/metrics.csv")
+    before = metrics.read_bytes()
+    shutil.rmtree(metrics.parent / "checkpoints")
+    ended = command(*words)
+    assert ended.status == 1
+    assert f"metrics.csv has 6 epochs and there is no checkpoint; remove {metrics.parent}" in ended.err
+    assert metrics.read_bytes() == before
+
+
+@pytest.mark.parametrize(("change", "epoch"), [("edited", LAST_EPOCH), ("gone", 5)])
+def test_metrics_that_are_edited_or_lost_before_a_run_goes_on_are_as_they_were(
+    command, tmp_path, uninterrupted, change, epoch
+):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    fault = ("exit_before_the_record",) if epoch == LAST_EPOCH else ("kill_while_saving", epoch)
+    assert command(*words, injection=fault).status in (0, KILLED)
+    (metrics,) = tmp_path.glob("runs/*/*/metrics.csv")
+    if change == "gone":
+        metrics.unlink()
+    else:
+        metrics.write_text(re.sub(r"(?m)^2,[^,]*", "2,0.125", metrics.read_text()))
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    assert_same(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["epoch-0005.ckpt", "epoch-0099.ckpt"])
+def test_a_checkpoint_of_another_run_or_epoch_is_passed_over(command, tmp_path, uninterrupted, name):
+    words = (*TRAIN, "--results-dir", tmp_path / "results")
+    other = [word if word != "0" else "1" for word in TRAIN]
+    assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
+    assert command(*other, "--results-dir", tmp_path / "other", injection=("kill_while_saving", 7)).status == KILLED
+    (folder,) = tmp_path.glob("results/runs/*/*/checkpoints")
+    source = tmp_path / "other" if name == "epoch-0005.ckpt" else tmp_path / "results"
+    shutil.copy(max(source.glob("runs/*/*/checkpoints/*.ckpt")), folder / name)
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    reason = "it is of another run, feedforward" if name == "epoch-0005.ckpt" else "it is of epoch 4"
+    assert f"{folder / name} cannot be read ({reason}" in ended.err
+    assert_same(tmp_path / "results", uninterrupted)
+
+
+def test_checkpoints_from_before_they_held_metrics_are_continued(command, tmp_path, uninterrupted):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
+    for path in tmp_path.glob("runs/*/*/checkpoints/*.ckpt"):
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["run"]
+        torch.save(checkpoint, path)
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_a_signal_after_the_record_leaves_it(command, tmp_path, uninterrupted):
+    words = (*TRAIN, "--results-dir", tmp_path)
+    ended = command(*words, injection=("signal_after_the_record",))
+    assert ended.status == 130
+    assert ended.err.strip() == "interrupted; the same command continues"
+    assert command(*words).status == 0
+    assert_same(tmp_path, uninterrupted)
 
 
 def test_a_full_disk_fails_the_run_and_leaves_what_was_measured(command, tmp_path, uninterrupted):
