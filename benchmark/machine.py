@@ -1,6 +1,7 @@
 """What a run ran on: device, versions, commit, peak memory."""
 
 import contextlib
+import gc
 import platform
 import re
 import subprocess
@@ -98,6 +99,13 @@ def git_state() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": False}
+
+
+def free_memory(device: str) -> None:
+    """Give up what ended runs still hold: Trainers and models refer to each other until they are collected."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def reset_peak_memory(device: str) -> None:

@@ -1,5 +1,6 @@
 """What a grid will do and what it will cost, before anything is trained."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import estimate
+from benchmark import estimate, machine
 from benchmark.complexity import complexity
 from benchmark.data import Source
 from benchmark.duration import format_duration
@@ -47,6 +48,9 @@ def make_plan(
     experiment: Experiment, cells: Iterable[tuple[Cell, Source]], seeds: Iterable[int], results: Path, device: str
 ) -> list[PlannedRun]:
     """Every run of the cells with its cost; each network that is still to be trained is measured for a few steps.
+
+    One that cannot be measured, such as for want of memory, costs a warning and counts as no time: its run will say
+    why it fails, and the others are run.
 
     Runs of one seed come before those of the next, so that a grid that is stopped early has whole tables.
     """
@@ -90,10 +94,18 @@ class Costs:
     def seconds_per_image(self, cell: Cell, source: Source) -> float:
         key = self._key(cell, source)
         if key not in self.measured:
-            self.measured[key] = estimate.seconds_per_image(
-                cell, source.num_classes, source.image_shape, self.device
-            )
+            self.measured[key] = self._measure(cell, source)
         return self.measured[key]
+
+    def _measure(self, cell: Cell, source: Source) -> float:
+        try:
+            return estimate.seconds_per_image(cell, source.num_classes, source.image_shape, self.device)
+        except Exception as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            print(f"warning: the time of {cell.name} cannot be measured: {reason}", file=sys.stderr)
+            return 0.0
+        finally:
+            machine.free_memory(self.device)
 
     @staticmethod
     def _key(cell: Cell, source: Source) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
@@ -38,14 +39,15 @@ class Progress:
         self.bar.stop()
 
     def skip(self, number: int, label: str, why: str) -> None:
-        self._print(f"\\[{number}/{self.total}] {label}: {why}")
+        self._print(f"[{number}/{self.total}] {label}: {why}")
 
     def start(self, number: int, label: str, epochs: int, seconds_after: float) -> None:
         """``seconds_after``: estimate for the runs that follow this one."""
-        self.heading = f"\\[{number}/{self.total}] {label}"
+        self.heading = f"[{number}/{self.total}] {label}"
         self.epochs, self.seconds_after = epochs, seconds_after
         self.shown = time.monotonic()
-        self.bar.update(self.task, description=self.heading, total=epochs, completed=0, detail="", visible=True)
+        shown = escape(self.heading)
+        self.bar.update(self.task, description=shown, total=epochs, completed=0, detail="", visible=True)
         if not self.console.is_terminal:
             self._print(self.heading)
 
@@ -70,4 +72,4 @@ class Progress:
         self._print(prefix + outcome)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, mistakes (one line, exit 2), and real runs on real digits."""
 
+import gc
 import json
 import os
 import re
@@ -340,6 +341,27 @@ def test_a_run_that_lacks_only_its_record_is_tested_again_not_trained(run_in_pro
     assert run_in_process(*words).returncode == 0
     after = json.loads(path.read_text())
     assert {**after, "peak_memory_bytes": 0, "sha256": ""} == {**before, "peak_memory_bytes": 0, "sha256": ""}
+
+
+def test_a_run_finds_the_memory_of_those_before_it_free(run_in_process, tmp_path, monkeypatch):
+    from benchmark import run
+    from lightning_modules.classifier import LitClassifier
+
+    alive, execute = [], run.execute
+
+    def counted(*arguments):
+        alive.append(sum(type(thing) is LitClassifier for thing in gc.get_objects()))
+        return execute(*arguments)
+
+    monkeypatch.setattr(run, "execute", counted)
+    networks = [f"feedforward:depth={depth}" for depth in (1, 2, 3)]
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--network", *networks]
+    gc.disable()
+    try:
+        assert run_in_process(*words).returncode == 0
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0]
 
 
 def test_a_validation_split_is_a_run_of_its_own(run_in_process, tmp_path):

@@ -22,6 +22,7 @@ def test_out_of_memory_fails_its_run_and_the_others_go_on(command, tmp_path):
     failed, done = sorted(results(tmp_path).values(), key=lambda result: result["status"] == "done")
     assert (failed["status"], done["status"]) == ("failed", "done")
     assert message in failed["reason"]
+    assert "warning: the time of cifar_hbnet20:depth=8@digits cannot be measured: CUDA out of memory" in ended.err
     assert command(*words).status == 0
     (again,) = (r for r in results(tmp_path).values() if r["run_id"] == failed["run_id"])
     assert (again["status"], again["spec"]) == ("done", failed["spec"])
@@ -72,6 +73,16 @@ def test_a_loss_that_is_not_finite_is_never_a_number_in_a_table(command, tmp_pat
     command("tables", "quickstart", "--results-dir", tmp_path)
     table = (tmp_path / "tables/quickstart.md").read_text()
     assert "| diverged |" in table.replace("  ", "")
+
+
+def test_weights_that_are_not_finite_are_never_a_number_in_a_table(command, tmp_path):
+    """The last update spoils them, and only the test sees it."""
+    words = ("run", "quickstart", "--seeds", "0", "--network", TINY, "--results-dir", tmp_path)
+    ended = command(*words, injection=("spoil_the_last_update",))
+    assert ended.status == 1
+    (result,) = results(tmp_path).values()
+    assert (result["status"], result["reason"]) == ("diverged", "loss is nan in the test")
+    assert "test_error" not in result
 
 
 def test_a_clusters_variables_change_nothing(command, tmp_path):
