@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import sys
 import tempfile
@@ -25,8 +26,10 @@ from datamodules.images import ImageFile, ImageFolderInfo, is_image_folder, read
 
 __all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 MAX_PIXELS = 50_000_000
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""Decoded whatever a file is called; others are not tried, as Pillow would run Ghostscript on PostScript."""
 
 
 class ImageFolderDataModule(ArrayDataModule):
@@ -121,13 +124,26 @@ class ImageFolderDataModule(ArrayDataModule):
             decoded = _map_in_order(pool, decode, read_images(info), ahead=64 * workers)
             for file, image in _show_progress(decoded, len(info.files), info.path.name):
                 if images is None:
-                    images = np.empty((len(info.files), *image.shape), np.uint8)
+                    images = _allocate((len(info.files), *image.shape), info.path)
                 if image.shape != images.shape[1:]:
                     sizes = " and ".join(f"{s[1]} x {s[0]}" for s in (images.shape[1:], image.shape))
                     raise DataError(f"{info.path} has images of different sizes ({sizes}); pass image_size")
                 images[position[file.name]] = image
         assert images is not None
         return images
+
+
+def _allocate(shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """Raises:
+    DataError: the machine does not have that much memory.
+    """
+    size, memory = math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise DataError(
+            f"{path} would take {size / 2**30:,.0f} GiB of memory, of {memory / 2**30:,.0f}: "
+            f"{shape[0]:,} images of {shape[2]} x {shape[1]} pixels; pass image_size"
+        )
+    return np.empty(shape, np.uint8)
 
 
 def decode_image(data: bytes, name: str, image_size: int | None = None) -> np.ndarray:
@@ -137,7 +153,7 @@ def decode_image(data: bytes, name: str, image_size: int | None = None) -> np.nd
         DataError: it is damaged or has more than ``MAX_PIXELS`` pixels; ``name`` says which.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read"
@@ -171,9 +187,16 @@ def _show_progress(items: Iterable, total: int, name: str) -> Iterable:
 
 def _write_cache(path: Path, images: np.ndarray) -> None:
     """The array and its checksum beside it; the checksum comes first, so an array never lacks one."""
-    digest = hashlib.sha256(images).hexdigest()
+    digest = _digest(path, images)
     _replace(path.with_suffix(".sha256"), lambda file: file.write(digest.encode()))
     _replace(path, lambda file: np.save(file, images))
+
+
+def _digest(path: Path, images: np.ndarray) -> str:
+    """SHA-256 of the array and of its name, which stands for the content: a cache of other images does not fit."""
+    digest = hashlib.sha256(f"{path.stem} {images.shape} {images.dtype}".encode())
+    digest.update(np.ascontiguousarray(images))
+    return digest.hexdigest()
 
 
 def _replace(path: Path, write: Callable[[Any], Any]) -> None:
@@ -191,13 +214,13 @@ def _replace(path: Path, write: Callable[[Any], Any]) -> None:
 
 
 def _read_cache(path: Path) -> np.ndarray | None:
-    """The array, or None if it is absent, cut short or altered."""
+    """The array, or None if it is absent, cut short, altered or of other images."""
     try:
         images = np.load(path, allow_pickle=False)
         digest = path.with_suffix(".sha256").read_text()
     except (OSError, ValueError, EOFError):
         return None
-    return images if hashlib.sha256(images).hexdigest() == digest else None
+    return images if _digest(path, images) == digest else None
 
 
 def _default_cache() -> Path:

@@ -1,11 +1,16 @@
 """Images in train/<class>/ and test/<class>/, in a folder or a tar: found, checked and read, never unpacked."""
 
+import bz2
+import contextlib
+import gzip
 import hashlib
+import lzma
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from datamodules.errors import DataError
 
@@ -13,6 +18,8 @@ SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".web
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SPLITS = {"train": "train", "test": "test", "val": "test"}
 MAX_FILE_BYTES = 64 * 2**20
+MAX_HEADER_BYTES = 2**20
+COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def read_images(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
         for name, file in wanted.items():
             yield file, (info.path / name).read_bytes()
         return
-    with tarfile.open(info.path, "r|*") as archive:
+    with _open_tar(info.path) as archive:
         for member in archive:
             if member.isfile() and (file := wanted.get(member.name)):
                 yield file, archive.extractfile(member).read()
@@ -136,6 +143,8 @@ def _scan_folder(path: Path) -> tuple[list[str], str]:
             continue
         if file.is_symlink():
             raise DataError(f"{file} is a symbolic link; put the image itself there")
+        if not file.is_file():
+            raise DataError(f"{file} is not a plain file; put an image there")
         name = file.relative_to(path).as_posix()
         digest.update(f"{name}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -148,11 +157,13 @@ def _scan_archive(path: Path) -> tuple[list[str], str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     names = []
     try:
-        with tarfile.open(path, "r|*", tarinfo=_StrictTarInfo) as archive:
+        with _open_tar(path, tarinfo=_StrictTarInfo) as archive:
             for member in archive:
                 _check_member(path, member)
                 if member.isfile():
                     names.append(member.name)
+    except DataError:
+        raise
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise DataError(f"{path} is not a whole archive ({error or 'cut short'}); fetch it again") from error
     except Exception as error:  # zlib.error and lzma.LZMAError have no base class in common
@@ -160,14 +171,39 @@ def _scan_archive(path: Path) -> tuple[list[str], str]:
     return names, digest
 
 
+@contextlib.contextmanager
+def _open_tar(path: Path, **options: Any) -> Iterator[tarfile.TarFile]:
+    """The members in turn, then the rest of the stream: its checksum is at the end, and tarfile ignores gzip's.
+
+    Raises:
+        DataError: what follows the members is far longer than padding.
+        OSError and others: as ``_scan_archive`` has them.
+    """
+    with path.open("rb") as file:
+        start = file.read(2)
+    unpack = COMPRESSIONS.get(start, open)
+    with unpack(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|", **options) as archive:
+        yield archive
+        for _ in range(MAX_FILE_BYTES >> 20):
+            if not stream.read(1 << 20):
+                return
+        raise DataError(f"{path} goes on after its end")
+
+
 class _StrictTarInfo(tarfile.TarInfo):
-    """Python takes a tar that was cut between two members for whole; this one misses the end marker."""
+    """Misses the end marker of a tar that was cut between two members, which Python takes for whole.
+
+    Also refuses a name or header that claims to be huge: it would be read into memory.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
         if not buf:
             raise tarfile.ReadError("no end of archive")
-        return super().frombuf(buf, encoding, errors)
+        member = super().frombuf(buf, encoding, errors)
+        if member.size > MAX_HEADER_BYTES and member.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE):
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
 
 def _check_member(path: Path, member: tarfile.TarInfo) -> None:

@@ -3,9 +3,11 @@
 import gzip
 import io
 import multiprocessing
+import os
 import shutil
 import struct
 import tarfile
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -143,6 +145,18 @@ def test_a_damaged_cache_is_decoded_again(tmp_path, cache, damage):
     assert torch.equal(loaded(path).arrays.train_images, first)
 
 
+def test_a_cache_of_other_images_is_not_taken(tmp_path, cache):
+    """Array and checksum of another data set, of the same size, under this one's name."""
+    one = write_folder(tmp_path / "one", tree())
+    other = write_folder(tmp_path / "other", {name: png(99) for name in tree()})
+    expected = loaded(one).arrays.train_images
+    loaded(other)
+    for suffix in (".npy", ".sha256"):
+        mine, theirs = (ImageFolderDataModule(path).cache.with_suffix(suffix) for path in (one, other))
+        shutil.copy(theirs, mine)
+    assert torch.equal(loaded(one).arrays.train_images, expected)
+
+
 def test_an_interrupted_decoding_leaves_nothing_that_looks_finished(tmp_path, cache, monkeypatch):
     path = write_folder(tmp_path / "set", tree())
 
@@ -229,6 +243,69 @@ def test_a_truncated_archive(tmp_path, mode, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match="fetch it again"):
+        loaded(path)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("place", [0.5, "checksum"])
+def test_one_flipped_bit_in_an_archive_is_found(tmp_path, mode, place):
+    """Compressed archives end with a checksum of what they hold."""
+    path = write_tar(tmp_path / f"set.tar{mode[1:].replace(':', '.')}", tree(), mode)
+    data = bytearray(path.read_bytes())
+    data[len(data) - {"w:gz": 6, "w:bz2": 4, "w:xz": 16}[mode] if place == "checksum" else len(data) // 2] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="fetch it again"):
+        loaded(path)
+
+
+def test_an_archive_that_goes_on_after_its_end_is_refused(tmp_path):
+    path = write_tar(tmp_path / "set.tar", tree(), "w")
+    with gzip.open(tmp_path / "set.tar.gz", "wb", compresslevel=1) as file:
+        file.write(path.read_bytes())
+        for _ in range(65):
+            file.write(bytes(1 << 20))
+    with pytest.raises(DataError, match="goes on after its end"):
+        loaded(tmp_path / "set.tar.gz")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_claims_to_be_huge_is_not_read(tmp_path, kind):
+    """Python reads names and headers whole; 400 MB of zeros, 400 kB on disk."""
+    path = tmp_path / "set.tar.gz"
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, 400 << 20
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(member.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(400):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="a header of 419,430,400 bytes"):
+            loaded(path)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_images_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "set", tree())
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 1000}.get)
+    with pytest.raises(DataError, match="10 images of 8 x 8 pixels; pass image_size"):
+        loaded(path)
+
+
+def test_postscript_is_not_run(tmp_path):
+    """Pillow would start Ghostscript."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    path = write_folder(tmp_path / "set", tree() | {"train/cat/0.png": program})
+    with pytest.raises(DataError, match=r"train/cat/0\.png is not a readable image \(cannot identify"):
+        loaded(path)
+
+
+def test_a_pipe_in_place_of_an_image_is_refused(tmp_path):
+    path = write_folder(tmp_path / "set", tree())
+    os.mkfifo(path / "train/cat/pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png is not a plain file"):
         loaded(path)
 
 
