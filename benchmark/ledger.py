@@ -13,7 +13,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,17 @@ class RunFolder:
         """result.json, or None if the run has not ended yet.
 
         Raises:
-            UserError: the file is there but cannot be read as a record.
+            UserError: the file is there but cannot be read as a record of this run.
         """
         path = self.path / "result.json"
-        return _read_result(path) if path.exists() else None
+        result = _unless_gone(_read_result, path)
+        if result is None:
+            return None
+        if result.get("run_id") != self.id:
+            raise UserError(f"{path} is the record of another run, {result.get('run_id')}; remove it to run again")
+        if _digest(result) != result.get("sha256"):
+            raise UserError(f"{path} was edited: its checksum differs; restore it, or remove it to run again")
+        return result
 
     def status(self) -> str:
         """A status of ``STATUSES``, ``"started"`` if there are only metrics so far, or ``"to do"``."""
@@ -175,8 +182,20 @@ def read_records(results: Path, experiment: str) -> list[Record]:
         UserError: a record is damaged, was edited, or has a schema this version does not know (names its path).
     """
     folder = Path(results) / "runs" / experiment
-    records = [_read_record(path) for path in sorted(folder.glob("*/result.json"))]
-    return sorted(records, key=lambda r: (r.cell.profile, r.cell.row, r.cell.dataset, r.seed, r.path.name))
+    read = (_unless_gone(_read_record, path) for path in sorted(folder.glob("*/result.json")))
+    return sorted(
+        filter(None, read), key=lambda r: (r.cell.profile, r.cell.row, r.cell.dataset, r.seed, r.path.name)
+    )
+
+
+def _unless_gone(read: Callable[[Path], Any], path: Path) -> Any | None:
+    """What is read, or None if there is no file, or none any more: another process may just go on with its run."""
+    try:
+        return read(path)
+    except UserError:
+        if path.exists():
+            raise
+        return None
 
 
 def _read_record(path: Path) -> Record:
@@ -186,8 +205,9 @@ def _read_record(path: Path) -> Record:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a run record: {error!r}; remove it or restore it") from error
     expected = run_id(cell, seed)
-    if not path.parent.name == result.get("run_id") == expected:
-        raise UserError(f"{path} does not match its run id (expected {expected}): it was edited or moved")
+    in_place = path.parent.name == result.get("run_id") == expected and path.parents[1].name == cell.experiment
+    if not in_place:
+        raise UserError(f"{path} does not match its run id ({cell.experiment}/{expected}): it was edited or moved")
     metrics = path.parent / "metrics.csv"
     if _digest(result) != result.get("sha256") or _sha256_of_file(metrics) != result.get("metrics_sha256"):
         raise UserError(
@@ -201,7 +221,7 @@ def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         status, version = result["status"], result["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a run record ({error}); remove it to run again") from error
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}")

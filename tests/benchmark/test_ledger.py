@@ -1,10 +1,12 @@
 """Records: atomic, never overwritten, refused when damaged."""
 
 import json
+import shutil
 import threading
 
 import pytest
 
+from benchmark import ledger
 from benchmark.errors import UserError
 from benchmark.ledger import RunFolder, read_records, write_atomically
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
@@ -97,6 +99,53 @@ def test_an_edited_record_is_refused_with_its_path(folder, tmp_path, change, mes
     with pytest.raises(UserError, match=message) as error:
         read_records(tmp_path, "exp")
     assert str(folder.path / "result.json") in str(error.value)
+
+
+def test_the_record_of_another_run_is_not_this_ones(folder, tmp_path):
+    other = RunFolder(tmp_path, folder.cell, 1)
+    other.write_result("done", {"test_error": 1.0})
+    folder.path.mkdir(parents=True)
+    shutil.copy(other.path / "result.json", folder.path)
+    with pytest.raises(UserError, match=r"-s0-.*result\.json is the record of another run, row-data-s1-"):
+        folder.status()
+
+
+def test_an_edited_status_is_refused_before_the_run_is_skipped(folder):
+    folder.write_result("failed", {"reason": "r"})
+    edit(folder, lambda r: r.update(status="done"))
+    with pytest.raises(UserError, match=r"result\.json was edited"):
+        folder.status()
+
+
+def test_a_record_of_another_experiment_is_refused(folder, tmp_path):
+    folder.write_result("done", {"test_error": 1.0})
+    (tmp_path / "runs/exp").rename(tmp_path / "runs/another")
+    with pytest.raises(UserError, match=r"does not match its run id \(exp/row-data-s0-"):
+        read_records(tmp_path, "another")
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "null", "{}", '{"status": [1], "schema_version": 1}'])
+def test_a_file_that_is_no_record_is_refused(folder, tmp_path, text):
+    folder.path.mkdir(parents=True)
+    (folder.path / "result.json").write_text(text)
+    for read in (folder.status, lambda: read_records(tmp_path, "exp")):
+        with pytest.raises(UserError, match=r"result\.json"):
+            read()
+
+
+def test_a_run_that_goes_on_while_records_are_read_is_left_out(folder, tmp_path, monkeypatch):
+    """Another process forgets how it had ended, and adds an epoch."""
+    folder.write_metrics([{"epoch": 0, "eval_error": 12.5}])
+    folder.write_result("interrupted", {"reason": "r"})
+    read = ledger._sha256_of_file
+
+    def goes_on(path):
+        folder.reopen()
+        folder.write_metrics([{"epoch": 0, "eval_error": 12.5}, {"epoch": 1, "eval_error": 11.5}])
+        return read(path)
+
+    monkeypatch.setattr(ledger, "_sha256_of_file", goes_on)
+    assert read_records(tmp_path, "exp") == []
 
 
 def test_edited_metrics_are_refused(folder, tmp_path):
