@@ -16,7 +16,7 @@ from benchmark.plan import PlannedRun
 from benchmark.progress import Progress
 from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from benchmark.tracking import Tracker
-from lightning_modules.networks import list_networks
+from lightning_modules.networks import list_networks, network_definition
 
 
 def select_cells(
@@ -58,6 +58,7 @@ def select_cells(
         (
             replace(
                 cell,
+                network=replace(cell.network, definition=network_definition(cell.network.name)),
                 data=replace(identify(cell.data, source), validation=validation),
                 recipe=run.resolve_recipe(_with_precision(cell.recipe, precision), device),
             ),

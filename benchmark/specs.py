@@ -15,16 +15,22 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 ADDED_TO_RECIPE = {"loop": "lightning"}
+ADDED_TO_NETWORK = {"definition": 1}
 
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A registered network and what differs from its defaults, e.g. ``{"reading": "fixed_point"}``."""
+    """A registered network and what differs from its defaults, e.g. ``{"reading": "fixed_point"}``.
+
+    ``definition`` counts what the code has made of this name and options; it is filled in from the registry before
+    a run id is taken.
+    """
 
     name: str
     options: Options = field(default_factory=dict)
+    definition: int = 1
 
 
 @dataclass(frozen=True)
@@ -186,13 +192,14 @@ def run_id(cell: Cell, seed: int) -> str:
     Two spellings of the same mapping give the same id; a mere change of commit keeps it. Fields that came after the
     first records are left out at their default, so that those keep their ids.
     """
-    recipe = to_dict(cell.recipe)
-    for name, default in ADDED_TO_RECIPE.items():
-        if recipe[name] == default:
-            del recipe[name]
+    network, recipe = to_dict(cell.network), to_dict(cell.recipe)
+    for fields, added in ((network, ADDED_TO_NETWORK), (recipe, ADDED_TO_RECIPE)):
+        for name, default in added.items():
+            if fields[name] == default:
+                del fields[name]
     decisive = {
         "schema": SCHEMA_VERSION,
-        "network": to_dict(cell.network),
+        "network": network,
         "data": to_dict(cell.data),
         "recipe": recipe,
         "profile": cell.profile,

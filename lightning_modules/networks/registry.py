@@ -51,6 +51,21 @@ _DESCRIPTIONS = {
     "feedforward": "theory's own network: T(x) = Phi(W x) between two linear maps",
 }
 
+_DEFINITIONS = {
+    "plain": 1,
+    "resnet": 1,
+    "hbnet": 1,
+    "agdresnet": 1,
+    "densenet": 1,
+    "agdnet": 1,
+    "feedforward": 1,
+}
+"""Raised by one when the code makes another network, or another start, of the same name and options.
+
+The number is part of a run's id, so what was measured of the old network is not taken for the new one. The golden
+losses (``tests/golden/losses.py``) notice a change and ask for it.
+"""
+
 
 def list_networks() -> list[str]:
     """All registered names, sorted."""
@@ -59,8 +74,17 @@ def list_networks() -> list[str]:
 
 def describe_network(name: str) -> str:
     """One line on the structure of a registered network."""
-    structure = name.removeprefix("cifar_").rstrip("0123456789").removesuffix("_bc")
-    return _DESCRIPTIONS[structure]
+    return _DESCRIPTIONS[_structure(name)]
+
+
+def network_definition(name: str) -> int:
+    """Which definition of a network the code has: 1, or more if it was changed; 1 for unknown names."""
+    return _DEFINITIONS.get(_structure(name), 1)
+
+
+def _structure(name: str) -> str:
+    """``cifar_densenet_bc100`` is a ``densenet``."""
+    return name.removeprefix("cifar_").rstrip("0123456789").removesuffix("_bc")
 
 
 def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.Module:

@@ -364,6 +364,20 @@ def test_a_run_finds_the_memory_of_those_before_it_free(run_in_process, tmp_path
     assert alive == [0, 0, 0]
 
 
+def test_a_changed_definition_of_a_network_is_another_run(run_in_process, tmp_path, monkeypatch):
+    from lightning_modules.networks import registry
+
+    words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
+    assert run_in_process(*words).returncode == 0
+    (first,) = tmp_path.glob("runs/*/*/result.json")
+    before = first.read_bytes()
+    monkeypatch.setitem(registry._DEFINITIONS, "resnet", 2)
+    assert run_in_process(*words).returncode == 0
+    first_again, second = sorted(tmp_path.glob("runs/*/*/result.json"), key=lambda path: path != first)
+    assert first_again.read_bytes() == before
+    assert json.loads(second.read_text())["spec"]["network"]["definition"] == 2
+
+
 def test_a_validation_split_is_a_run_of_its_own(run_in_process, tmp_path):
     words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--only", "resnet14"]
     assert run_in_process(*words).returncode == 0

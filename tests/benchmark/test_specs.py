@@ -19,7 +19,7 @@ cells = st.builds(
     row=names,
     dataset=names,
     profile=names,
-    network=st.builds(NetworkSpec, names, st.dictionaries(names, values, max_size=3)),
+    network=st.builds(NetworkSpec, names, st.dictionaries(names, values, max_size=3), st.integers(1, 3)),
     data=st.builds(DataSpec, names, st.booleans(), st.integers(0, 5000), names, names),
     recipe=st.builds(
         RecipeSpec,
@@ -66,6 +66,13 @@ def test_id_of_a_known_cell_is_stable():
     """A changed hash would orphan every record: change it only with SCHEMA_VERSION."""
     cell = Cell("e", "row:x=1", "cifar10+", "p", NetworkSpec("n"), DataSpec("d"), RecipeSpec())
     assert run_id(cell, 3) == "row-x-1-cifar10+-s3-4b0d07e70d"
+
+
+def test_records_from_before_networks_had_a_definition_are_of_the_first():
+    cell = Cell("e", "row", "cifar10+", "p", NetworkSpec("n"), DataSpec("d"), RecipeSpec())
+    old = to_dict(cell)
+    del old["network"]["definition"]
+    assert cell_from_dict(old) == cell
 
 
 def test_paper_rows_are_the_default_and_extra_rows_are_asked_for():

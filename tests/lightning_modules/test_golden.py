@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.golden.losses import FAMILIES, STEPS, losses, read
+from lightning_modules.networks import list_networks, registry
+from tests.golden import losses as golden
+from tests.golden.losses import FAMILIES, STEPS, check, losses, read
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -11,4 +13,28 @@ def test_twenty_steps(family):
     first = losses(family)
     assert losses(family) == first
     assert len(first) == STEPS
-    assert first == pytest.approx(read()[family], rel=0.01)
+    assert check(family, first, read()) is None
+
+
+def test_every_network_has_a_definition_and_golden_losses():
+    structures = {registry._structure(name) for name in list_networks()}
+    assert structures == set(registry._DEFINITIONS) == {registry._structure(name) for name, _ in FAMILIES.values()}
+
+
+def test_a_changed_network_asks_for_another_definition(monkeypatch, tmp_path):
+    expected, family = read(), "hbnet"
+    changed = [1.001 * expected[family][1][0], *expected[family][1][1:]]
+    assert check(family, changed, expected).endswith("raise its definition in the registry")
+    monkeypatch.setitem(registry._DEFINITIONS, family, 2)
+    assert check(family, changed, expected).endswith("call `python -m tests.golden.losses`")
+    assert check(family, changed, {family: (2, changed)}) is None
+
+
+def test_golden_losses_are_not_written_over_those_of_another_network(monkeypatch, tmp_path):
+    path = tmp_path / "losses.csv"
+    path.write_text(golden.PATH.read_text())
+    monkeypatch.setattr(golden, "PATH", path)
+    monkeypatch.setattr(golden, "losses", lambda family: [1.0] * STEPS)
+    with pytest.raises(SystemExit, match="plain is another network than its runs were"):
+        golden.main()
+    assert path.read_text() == (golden.Path(golden.__file__).with_suffix(".csv")).read_text()
