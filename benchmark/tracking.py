@@ -6,8 +6,12 @@ run's id there is its id here, so a run that is continued continues its curve.
 
 import contextlib
 import os
+import shlex
+import ssl
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +23,10 @@ from benchmark.ledger import RunFolder
 from benchmark.specs import to_dict
 
 OFF, MODES = "off", ("off", "online", "offline")
-SECONDS_TO_CONNECT = 12
-SECONDS_TO_FINISH = 15
+SECONDS_TO_ANSWER = 5
+SECONDS_TO_CONNECT = 10
+SECONDS_TO_FINISH = 10
+SECONDS_TO_FORGET = 3
 SUMMARY = {
     "status": "status",
     "test_error": "test_error",
@@ -135,11 +141,13 @@ class Tracker:
         if self.mode == OFF:
             return None
         try:
+            if self.mode == "online":
+                _check_server()
             self.run = self._init(self.mode, **identity)
         except Exception as error:
             if self.mode != "online":
                 return self._give_up(error)
-            _forget_failed_run()
+            _within(SECONDS_TO_FORGET, _forget_failed_run)
             self._go_offline(_reason(error))
             self._open(**identity)
 
@@ -147,6 +155,7 @@ class Tracker:
         import wandb
 
         os.environ.setdefault("WANDB_SILENT", "true")
+        _disable_analytics()
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -180,29 +189,74 @@ class Tracker:
         run, self.run = self.run, None
         if run is None:
             return
-        errors: list[Exception] = []
-
-        def finish() -> None:
-            try:
-                run.finish(exit_code=0 if success else 1)
-            except Exception as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=finish, daemon=True)
-        thread.start()
-        thread.join(SECONDS_TO_FINISH)
-        if thread.is_alive():
-            self._go_offline(f"{run.name}: not sent in {SECONDS_TO_FINISH} s")
-        elif errors:
-            self._give_up(errors[0])
+        try:
+            if not _within(SECONDS_TO_FINISH, lambda: run.finish(exit_code=0 if success else 1)):
+                _within(SECONDS_TO_FORGET, _forget_failed_run)
+                self._go_offline(f"{run.name}: not sent in {SECONDS_TO_FINISH} s")
+        except Exception as error:
+            self._give_up(error)
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
-        _warn(f"{reason}; runs are kept offline, `wandb sync {self.results}/wandb/offline-run-*` sends them later")
+        runs = f"{shlex.quote(str(self.results))}/wandb/offline-run-*"
+        _warn(f"{reason}; runs are kept offline, `wandb sync {runs}` sends them later")
 
     def _give_up(self, error: Exception) -> None:
         self.run, self.mode = None, OFF
         _warn(f"{_reason(error)}; going on without it, the ledger has everything")
+
+
+def _check_server() -> None:
+    """One request with a limit, as W&B itself would wait for half a minute, at its start and again at its end.
+
+    Raises:
+        OSError: the server cannot be reached or does not answer; any answer will do.
+    """
+    import wandb
+
+    url = wandb.setup().settings.base_url
+    if not _within(SECONDS_TO_ANSWER, lambda: _request(url)):
+        raise TimeoutError(f"{url} does not answer within {SECONDS_TO_ANSWER} s")
+
+
+def _request(url: str) -> None:
+    """Raises:
+    OSError: no connection, or it is closed without an answer.
+    """
+    try:
+        urllib.request.urlopen(url, timeout=SECONDS_TO_ANSWER).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # W&B has its own certificates and settings
+            raise ConnectionError(f"{url} cannot be reached: {error.reason}") from error
+
+
+def _within(seconds: float, action: Callable[[], Any]) -> bool:
+    """Whether it ended in time; in a thread, as not all that waits has a limit. Raises what it raises."""
+    errors: list[Exception] = []
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    return not thread.is_alive()
+
+
+def _disable_analytics() -> None:
+    """Of W&B itself, which waits for them at exit; versions without have nothing to turn off."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    with contextlib.suppress(Exception):
+        from wandb.analytics.opentelemetry import opentelemetry_proxy
+
+        opentelemetry_proxy.disable()
 
 
 def _forget_failed_run() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmark import tracking
 from benchmark.checkpoints import EpochRecorder
 from benchmark.ledger import RunFolder
 from benchmark.tracking import Tracker
@@ -86,8 +87,8 @@ def out_of_memory(network: str, message: str) -> None:
     LitClassifier.forward = failing
 
 
-def kill_wandb(epoch: int) -> None:
-    """W&B's own process dies after this epoch."""
+def signal_wandb(number: int, epoch: int) -> None:
+    """W&B's own process gets this signal after this epoch."""
     send = Tracker.epoch
 
     def dying(self: Tracker) -> None:
@@ -97,9 +98,15 @@ def kill_wandb(epoch: int) -> None:
                 with contextlib.suppress(OSError):
                     words = (process / "cmdline").read_bytes()
                     if b"wandb-core" in words and str(os.getpid()).encode() in words:
-                        os.kill(int(process.name), signal.SIGKILL)
+                        os.kill(int(process.name), number)
 
     Tracker.epoch = dying
+
+
+def hang_wandb(epoch: int) -> None:
+    """W&B's own process does nothing any more after this epoch; the times to wait for it are cut short."""
+    tracking.SECONDS_TO_FINISH, tracking.SECONDS_TO_FORGET = 2, 1
+    signal_wandb(signal.SIGSTOP, epoch)
 
 
 def exit_before_the_record() -> None:

@@ -1,8 +1,15 @@
 """Weights & Biases mirrors the ledger, value by value, and whatever happens to it no run is touched."""
 
+import contextlib
 import csv
+import http.server
 import json
+import os
+import signal
+import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +34,7 @@ def ledger(results):
 
 @pytest.fixture(scope="module")
 def uninterrupted(command, tmp_path_factory):
-    return run_to_the_end(command, tmp_path_factory.mktemp("uninterrupted"), TRAIN)[1]
+    return run_to_the_end(command, tmp_path_factory.mktemp("uninterrupted"), TRAIN)
 
 
 def assert_mirrored(run, results):
@@ -51,7 +58,7 @@ def test_an_offline_run_holds_what_the_ledger_holds(command, tmp_path, uninterru
     assert ended.err == ""
     (run,) = offline_runs(tmp_path, "feedforward")
     assert_mirrored(run, tmp_path)
-    assert_same(tmp_path, uninterrupted)
+    assert_same(tmp_path, uninterrupted[1])
     (table,) = offline_runs(tmp_path, "quickstart-table")
     assert table.history[0]["runs/nrows"] == 1
 
@@ -63,38 +70,101 @@ def test_a_run_that_is_continued_keeps_its_id_and_has_every_epoch(command, tmp_p
     first, second = sorted(tmp_path.glob("wandb/offline-run-*/run-feedforward*.wandb"))
     assert first.name == second.name
     assert_mirrored(read_offline_run(second), tmp_path)
-    assert_same(tmp_path, uninterrupted)
+    assert_same(tmp_path, uninterrupted[1])
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A server that W&B gets an answer from, and no more."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def do_POST(self):
+        time.sleep(60)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def answering():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def silent():
+    """Takes every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def assert_kept_offline(command, results, uninterrupted, environment, reason):
+    """One warning, everything mirrored, and at most 30 s more than without W&B."""
+    started = time.monotonic()
+    ended = command(*TRAIN, "--results-dir", results, "--wandb", "online", environment={**NO_KEY, **environment})
+    seconds = time.monotonic() - started
+    assert ended.status == 0, ended.err
+    (warning,) = [line for line in ended.err.splitlines() if "[wandb.login()] Loaded credentials" not in line]
+    assert warning.startswith("warning: W&B: ")
+    assert reason in warning
+    assert f"`wandb sync '{results}'/wandb/offline-run-*`" in warning
+    (run,) = offline_runs(results, "feedforward")
+    assert_mirrored(run, results)
+    assert_same(results, uninterrupted[1])
+    assert seconds - uninterrupted[0] < 30
+
+
+def test_without_a_key_runs_are_kept_offline(command, tmp_path, uninterrupted, answering):
+    environment = {"WANDB_BASE_URL": answering}
+    assert_kept_offline(command, tmp_path / "a b", uninterrupted, environment, "No API key configured")
 
 
 @pytest.mark.parametrize(
-    ("environment", "reason"),
+    ("address", "reason"),
     [
-        (NO_KEY, "No API key configured"),
-        ({**NO_KEY, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "connection refused"),
+        ("http://127.0.0.1:9", "cannot be reached: [Errno 111] Connection refused"),
+        ("http://nowhere.invalid", "nowhere.invalid"),
+        ("silent", "does not answer within 5 s"),
+        pytest.param("answering", "", marks=pytest.mark.slow),
     ],
-    ids=["no key", "no network"],
+    ids=["refused", "unknown name", "silent", "silent later"],
 )
-def test_without_key_or_network_runs_are_kept_offline(command, tmp_path, uninterrupted, environment, reason):
-    started = time.monotonic()
-    ended = command(*TRAIN, "--results-dir", tmp_path, "--wandb", "online", environment=environment)
-    assert ended.status == 0, ended.err
-    (warning,) = ended.err.splitlines()
-    assert warning.startswith("warning: W&B: ")
-    assert reason in warning
-    assert f"`wandb sync {tmp_path}/wandb/offline-run-*`" in warning
-    (run,) = offline_runs(tmp_path, "feedforward")
-    assert_mirrored(run, tmp_path)
-    assert_same(tmp_path, uninterrupted)
-    assert time.monotonic() - started < 120  # no endless wait; 12 s of it are the time to connect
+def test_without_network_runs_are_kept_offline(command, tmp_path, uninterrupted, request, address, reason):
+    url = address if "/" in address else request.getfixturevalue(address)
+    environment = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": url}
+    assert_kept_offline(command, tmp_path / "a b", uninterrupted, environment, reason)
 
 
-def test_a_service_that_dies_midway_costs_a_warning(command, tmp_path, uninterrupted):
-    ended = command(*TRAIN, "--results-dir", tmp_path, "--wandb", "offline", injection=("kill_wandb", 3))
+def assert_one_warning(ended, text):
     assert ended.status == 0, ended.err
     warnings = [line for line in ended.err.splitlines() if line.startswith("warning: W&B: ")]
     assert len(warnings) == 1
-    assert "going on without it" in warnings[0]
-    assert_same(tmp_path, uninterrupted)
+    assert text in warnings[0]
+
+
+def test_a_service_that_dies_midway_costs_a_warning(command, tmp_path, uninterrupted):
+    injection = ("signal_wandb", signal.SIGKILL, 3)
+    ended = command(*TRAIN, "--results-dir", tmp_path, "--wandb", "offline", injection=injection)
+    assert_one_warning(ended, "going on without it")
+    assert_same(tmp_path, uninterrupted[1])
+
+
+def test_a_service_that_hangs_midway_costs_a_warning(command, tmp_path, uninterrupted):
+    words = (*TRAIN, "--results-dir", tmp_path, "--wandb", "offline")
+    try:
+        ended = command(*words, injection=("hang_wandb", 3), environment={"STARTED_BY": str(tmp_path)})
+    finally:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"STARTED_BY={tmp_path}\0".encode() in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+    assert_one_warning(ended, "not sent in 2 s; runs are kept offline")
+    assert_same(tmp_path, uninterrupted[1])
 
 
 def test_an_unknown_mode():
