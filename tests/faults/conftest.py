@@ -73,7 +73,7 @@ def driver() -> Iterator[subprocess.Popen]:
         text=True,
     )
     yield process
-    process.stdin.close()
+    process.terminate()  # workers forked by other tests may hold its input open
     process.wait()
 
 

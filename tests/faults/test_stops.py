@@ -102,7 +102,8 @@ def test_a_signal_stops_after_the_step_and_the_next_call_continues(command, tmp_
     assert ended.err.strip() == "interrupted; the same command continues"
     (path,) = tmp_path.glob("runs/*/*/result.json")
     assert json.loads(path.read_text())["status"] == "interrupted"
-    assert len(list(path.parent.glob("checkpoints/*.ckpt"))) == 2
+    saved = len(list(path.parent.glob("checkpoints/*.ckpt")))
+    assert saved in (2, 3)  # 3 if it came before the oldest was removed
     ended = command(*words)
     assert ended.status == 0, ended.err
     assert_same(tmp_path, uninterrupted)
