@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark import machine, run
+from benchmark import run
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from benchmark.data import Source, create_datamodule, find_source, identify
@@ -161,7 +161,6 @@ def run_all(
             progress.start(number, planned.label, planned.cell.recipe.epochs, left)
             tracker.start(planned.folder, planned.label)
             result = _execute(planned, data_dir, device, progress, tracker)
-            machine.free_memory(device)
             progress.end(result)
             if result["status"] != "done":
                 problems.append(f"{planned.label}: {result['status']} ({result['reason']})")

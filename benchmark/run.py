@@ -1,7 +1,6 @@
 """One run: a datamodule, a network in its LightningModule and a Trainer, wired together; one record left behind."""
 
 import contextlib
-import gc
 import logging
 import math
 import time
@@ -92,7 +91,7 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         UserError: the data cannot be used, or not even a failure can be recorded.
         InterruptedRun: a signal came; the record says "interrupted".
     """
-    gc.collect()  # a Trainer, its model and its data hold each other; left lying they fill the memory run by run
+    machine.free_memory(device)
     context = {
         "device": machine.describe_device(device),
         "threads": torch.get_num_threads(),

@@ -159,7 +159,9 @@ def train_through_lightning(task: Task, callback: pl.Callback) -> None:
     model = create_model(task.cell, 0, NUM_CLASSES, 3)
     with tempfile.TemporaryDirectory() as folder:
         recorder = EpochRecorder(Path(folder), "speed", [], lambda epoch, metrics: None)
-        trainer = create_trainer(task.recipe, task.device, Path(folder), [EpochClock(0), callback, recorder])
+        trainer = create_trainer(
+            task.recipe, task.device, Path(folder), [EpochClock(0, task.device), callback, recorder]
+        )
         try:
             with quiet():
                 trainer.fit(model, datamodule=NoiseDataModule(task.recipe.batch_size))

@@ -347,13 +347,13 @@ def test_a_run_finds_the_memory_of_those_before_it_free(run_in_process, tmp_path
     from benchmark import run
     from lightning_modules.classifier import LitClassifier
 
-    alive, execute = [], run.execute
+    alive, create_model = [], run.create_model
 
     def counted(*arguments):
         alive.append(sum(type(thing) is LitClassifier for thing in gc.get_objects()))
-        return execute(*arguments)
+        return create_model(*arguments)
 
-    monkeypatch.setattr(run, "execute", counted)
+    monkeypatch.setattr(run, "create_model", counted)
     networks = [f"feedforward:depth={depth}" for depth in (1, 2, 3)]
     words = ["run", "quickstart", *SMOKE, "--results-dir", tmp_path, "--seeds", "0", "--network", *networks]
     gc.disable()
