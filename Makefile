@@ -11,6 +11,7 @@ WANDB ?=
 ARGS ?=
 
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 STAMP := .venv/installed
 OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
@@ -61,10 +62,10 @@ speed: $(STAMP) ## Measure training steps: ours, the usual loop, a bare loop; wh
 	$(BIN)/python -m benchmark speed --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 test: $(STAMP) lint ## Lint, check the import rules and run the fast tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(STAMP) ## Run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(STAMP) ## ruff and import-linter
 	$(BIN)/ruff check .
