@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from benchmark.__main__ import Command, _parse
+from benchmark.__main__ import _parse
+from benchmark.commands import Command
 from benchmark.completion import completion_script
 from benchmark.experiments import EXPERIMENTS
 

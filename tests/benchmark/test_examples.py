@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from benchmark.__main__ import Command, _parse
+from benchmark.__main__ import _parse
+from benchmark.commands import Command
 from benchmark.completion import subcommand_name
 from benchmark.examples import EXAMPLES, PROGRAM
 from benchmark.experiments import get_experiment

@@ -1,0 +1,167 @@
+"""What can be said on the command line: a dataclass for each command, as tyro reads it. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from benchmark.experiments import EXPERIMENTS
+
+ExperimentName = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT", help=f"One of: {', '.join(EXPERIMENTS)}.")
+]
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of an experiment."""
+
+    experiment: ExperimentName
+    profile: str | None = None
+    """paper (the published protocol), short (a CPU or a quick look) or smoke (seconds, never tabulated)."""
+    seeds: Annotated[Words, tyro.conf.arg(metavar="S ...")] = ()
+    """Integers; by default the experiment's own, such as 0 1 2."""
+    data_dir: Path | None = None
+    """A folder or tar of images in train/ and test/ classes, or the folder of the official data sets; by default
+    data/, where they are downloaded to."""
+    results_dir: Path = Path("results")
+    """Where records, tables and plots go."""
+    only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
+    """Rows (or row@dataset) that match, such as '*20*'; also reaches the rows beyond the paper's table."""
+    dataset: Annotated[Words, tyro.conf.arg(metavar="NAME ...")] = ()
+    """Data sets, such as cifar10+ (with augmentation); by default all that the data holds."""
+    network: Annotated[Words, tyro.conf.arg(metavar="NAME[:OPTION=VALUE,...] ...")] = ()
+    """Any registered networks in place of the table's rows, e.g. cifar_hbnet20:reading=fixed_point,depth=26."""
+    validation: int = 0
+    """Training images to hold out, e.g. 5000: curves are then of these, and a choice can be made by them."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: str = "auto"
+    """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
+
+
+@dataclass(frozen=True)
+class Plan(Selection):
+    """Show the runs: parameters, multiply-adds, epochs, estimated time, and what is done already."""
+
+
+@dataclass(frozen=True)
+class Run(Selection):
+    """Train what is not done yet, continue what was interrupted, then write the tables and plots."""
+
+    yes: bool = False
+    """Go on without asking even if it will take more than a day."""
+    wandb: str = "off"
+    """off, online or offline (Weights & Biases; `wandb sync` sends what was kept offline)."""
+    wandb_project: str = "optimizer-inspired-networks"
+    wandb_entity: str | None = None
+    """A user or team; by default your own."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Make the tables and plots anew from the records."""
+
+    experiment: ExperimentName
+    results_dir: Path = Path("results")
+    """Where records, tables and plots are."""
+    sort: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Order the rows on the terminal by a column of the csv table, such as 'C10+ error mean' or parameters, the
+    smallest first; what is written keeps the experiment's order."""
+    descending: bool = False
+    """With --sort, the largest first."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Two sets of results side by side: what changed, by how much, and whether it is beyond noise."""
+
+    a: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
+    """What to compare with: a results directory, or a git revision with committed results."""
+    b: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
+    """What is compared; a name that is both a directory and a revision means the directory."""
+    experiment: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """One experiment; by default all that both have."""
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Also write the numbers to this file; nothing is written without it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one page, report.html, from all records: tables, plots, every run and what it ran on."""
+
+    results_dir: Path = Path("results")
+    """Where the records are; tables and plots are made anew beside the page."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
+
+    only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
+    """Networks that match, such as '*56'; by default all six, and their ablations."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: str = "auto"
+    """auto (bf16 where it is fast), 32-true or bf16-mixed; the usual loop is always in float32."""
+    compile: str = "auto"
+    """auto (on a GPU), off, default or reduce-overhead (CUDA graphs)."""
+    batch_size: int = 128
+    blocks: int = 10
+    """Turns that each loop takes."""
+    steps: int = 5
+    """Steps of a turn."""
+    pack: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
+    """Also measure N runs at once on the device, as processes and stacked into one model, e.g. --pack 1 2 4 8."""
+    results_dir: Path = Path("results")
+    """Where the tables and the chart go."""
+
+
+@dataclass(frozen=True)
+class Theory:
+    """Measure how fast each method's network converges on the function it descends, beside what is proven."""
+
+    layers: int = 120
+    """Depth of the deepest network."""
+    results_dir: Path = Path("results")
+    """Where the tables and figures go."""
+
+
+@dataclass(frozen=True)
+class VerifyPaper:
+    """Look for each published number in the paper's PDF, beside its row label."""
+
+    pdf: Path | None = None
+    """The paper; by default it is fetched from its public address."""
+    write: bool = False
+    """Mark what was verified in results/paper/*.csv."""
+    results_dir: Path = Path("results")
+    """The directory whose paper/*.csv are checked."""
+
+
+@dataclass(frozen=True)
+class List:
+    """The experiments, and the networks with their size and one line each."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """A network's layers, and which of them feeds which."""
+
+    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
+    """A registered network with options of its own, e.g. cifar_hbnet20:depth=26."""
+    size: int = 32
+    """Pixels of an image's side."""
+    classes: int = 10
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print what teaches a shell to complete oin: commands, options, experiments, rows, data sets and networks."""
+
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]
+
+
+Command = Plan | Run | Tables | Report | Compare | Speed | Theory | VerifyPaper | List | Show | Completion
