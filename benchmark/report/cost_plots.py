@@ -74,9 +74,9 @@ def _figure(section: Section) -> Figure:
 
 
 def _widen(ax: Axes) -> None:
-    """To at least an octave on each side, or equal costs would look different."""
+    """On both sides, or equal costs would look different; by 3, so that two labels at least fit the axis."""
     low, high = ax.dataLim.intervalx
-    ax.set_xlim(low / 2, high * 2)
+    ax.set_xlim(low / 3, high * 3)
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

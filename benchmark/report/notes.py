@@ -46,8 +46,8 @@ def _reading(lines: list[Line]) -> list[str]:
     if any(entry.gap is not None for line in lines for entry in line.entries.values()):
         notes.append("Gap: mean test error minus the published one, in percentage points.")
     notes.append(
-        "images/s (training), peak memory (on a CPU the process's) and time: the best epoch's or run's; other work "
-        "only adds."
+        "images/s (training), peak memory (on a CPU the whole process's, earlier runs included) and time: the best "
+        "epoch's or run's; other work only adds."
     )
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
