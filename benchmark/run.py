@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from benchmark import machine, reference
+from benchmark.allocation import keeping_freed_memory
 from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, Saved, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
@@ -182,7 +183,7 @@ def _train_by_lightning(
     recorder = EpochRecorder(folder.checkpoints, folder.id, rows, record)
     trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder])
     machine.reset_peak_memory(device)
-    with quiet():
+    with quiet(), keeping_freed_memory():
         trainer.fit(model, datamodule=datamodule, ckpt_path=saved and saved.path)
         memory = machine.peak_memory(device)
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)

@@ -7,6 +7,7 @@ blocks are compared. Our own path is driven by Lightning's Trainer, so the other
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from benchmark import machine
+from benchmark.allocation import keeping_freed_memory
 from benchmark.checkpoints import EpochRecorder
 from benchmark.run import EpochClock, create_model, create_trainer, quiet
 from benchmark.speed.loops import NUM_CLASSES, NoiseDataModule, Step, Task, bare_loop, reference_loop
@@ -139,9 +141,10 @@ def time_bare_loops(tasks: Mapping[str, Task], blocks: int, steps: int) -> dict[
     for step in loops.values():
         for _ in range(WARM_UP_STEPS):
             step()
-    for _ in range(blocks):
-        for name, step in loops.items():
-            run_block(step, watches[name], steps)
+    with keeping_freed_memory():
+        for _ in range(blocks):
+            for name, step in loops.items():
+                run_block(step, watches[name], steps)
     return {name: median(watch.seconds) for name, watch in watches.items()}
 
 
@@ -163,7 +166,7 @@ def train_through_lightning(task: Task, callback: pl.Callback) -> None:
             task.recipe, task.device, Path(folder), [EpochClock(0, task.device), callback, recorder]
         )
         try:
-            with quiet():
+            with quiet(), keeping_freed_memory():
                 trainer.fit(model, datamodule=NoiseDataModule(task.recipe.batch_size))
         except _Measured:
             return
@@ -186,8 +189,9 @@ def peak_memory(task: Task, loop: str) -> tuple[int, int] | None:
         train_through_lightning(task, Turns({}, task.device, blocks=1, steps=1))
     else:
         step = {"reference": reference_loop, "bare": bare_loop}[loop](task)
-        for _ in range(WARM_UP_STEPS):
-            step()
+        with nullcontext() if loop == "reference" else keeping_freed_memory():
+            for _ in range(WARM_UP_STEPS):
+                step()
     return machine.peak_memory(task.device), before
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from benchmark.allocation import keeping_freed_memory
 from benchmark.run import create_model
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, Step, Task, bare_loop
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
@@ -95,9 +96,10 @@ def stacked_loop(task: Task, seeds: int) -> Step:
 def time_stacked(task: Task, seeds: int, steps: int) -> float:
     """Seconds of a step of ``seeds`` stacked runs."""
     step, watch = stacked_loop(task, seeds), Stopwatch(task.device)
-    for _ in range(WARM_UP_STEPS):
-        step()
-    run_block(step, watch, steps)
+    with keeping_freed_memory():
+        for _ in range(WARM_UP_STEPS):
+            step()
+        run_block(step, watch, steps)
     return sorted(watch.seconds)[len(watch.seconds) // 2]
 
 
@@ -118,14 +120,15 @@ def time_processes(task: Task, count: int, steps: int) -> float:
 
 def _work(task: Task, steps: int, barrier: Barrier, results: Any) -> None:
     step = bare_loop(task)
-    for _ in range(WARM_UP_STEPS):
-        step()
-    synchronize(task.device)
-    barrier.wait()
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    synchronize(task.device)
+    with keeping_freed_memory():
+        for _ in range(WARM_UP_STEPS):
+            step()
+        synchronize(task.device)
+        barrier.wait()
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        synchronize(task.device)
     results.put((time.perf_counter() - started) / steps)
     barrier.wait()
 
