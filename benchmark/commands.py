@@ -152,9 +152,10 @@ class Show:
 
     network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
     """A registered network with options of its own, e.g. cifar_hbnet20:depth=26."""
-    size: int = 32
-    """Pixels of an image's side."""
-    classes: int = 10
+    size: int | None = None
+    """Pixels of an image's side; by default 224 for imagenet_* and 32 for the others."""
+    classes: int | None = None
+    """By default 1000 for imagenet_* and 10 for the others."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ EXAMPLES = {
     "show": (
         "show cifar_hbnet20",
         "show cifar_hbnet20:depth=26,reading=fixed_point --size 64 --classes 100",
+        "show imagenet_hbnet34",
     ),
     "completion": (
         "completion bash > ~/.oin.bash    # and in ~/.bashrc: source ~/.oin.bash",

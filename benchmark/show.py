@@ -16,7 +16,7 @@ from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
 from benchmark.specs import Experiment, NetworkSpec
-from lightning_modules.networks import create_network, list_networks
+from lightning_modules.networks import create_network, list_networks, network_purpose
 from lightning_modules.networks.dense import DenseBlock, DenseLayer, MultiStepDenseBlock
 from lightning_modules.networks.methods import multi_step_table
 from lightning_modules.networks.registry import describe_network
@@ -24,7 +24,6 @@ from lightning_modules.networks.rules import table_of
 from lightning_modules.networks.updates import UpdateRule
 
 COLOURS = 3
-IMAGE_SIZE, NUM_CLASSES = 32, 10
 SHADES = "·░▒▓█"
 LEAVES = (nn.Conv2d, nn.BatchNorm2d, nn.Linear, DenseLayer)
 WIDEST = 40
@@ -58,19 +57,20 @@ def print_experiments(experiments: Iterable[Experiment], console: Console) -> No
 
 
 def print_networks(console: Console) -> None:
-    """Name, parameters and multiply-adds on CIFAR-10, one line of description."""
+    """Name, parameters and multiply-adds on CIFAR-10 or ImageNet, one line of description."""
     table = Table("network", box=box.SIMPLE_HEAD)
     table.add_column("parameters", justify="right")
     table.add_column("mult-adds", justify="right")
     table.add_column("structure")
     for name in list_networks():
-        parameters, multiply_adds = complexity(NetworkSpec(name), NUM_CLASSES, (COLOURS, IMAGE_SIZE, IMAGE_SIZE))
+        size, classes = network_purpose(name)
+        parameters, multiply_adds = complexity(NetworkSpec(name), classes, (COLOURS, size, size))
         table.add_row(name, f"{parameters:,}", f"{multiply_adds / 1e6:.1f} M", describe_network(name))
     console.print(table)
 
 
-def print_network(text: str, size: int, classes: int, console: Console) -> None:
-    """Layers and drawings of ``NAME[:OPTION=VALUE,...]``.
+def print_network(text: str, size: int | None, classes: int | None, console: Console) -> None:
+    """Layers and drawings of ``NAME[:OPTION=VALUE,...]``, by default for the images it is made for.
 
     Raises:
         UserError: unknown network or option, or images that are too small for it.
@@ -78,6 +78,9 @@ def print_network(text: str, size: int, classes: int, console: Console) -> None:
     spec = parse_network(text).network
     if spec.name not in list_networks():
         raise UserError(f"unknown network {spec.name!r}; {closest(spec.name, list_networks())}")
+    purpose = network_purpose(spec.name)
+    size = purpose.image_size if size is None else size
+    classes = purpose.num_classes if classes is None else classes
     if size < 1 or classes < 1:
         raise UserError(f"--size and --classes must be at least 1, got {size} and {classes}")
     try:

@@ -7,8 +7,9 @@ _HOME = {
     "LitClassifier": "lightning_modules.classifier",
     "create_network": "lightning_modules.networks",
     "list_networks": "lightning_modules.networks",
+    "load_torchvision": "lightning_modules.networks",
 }
-__all__ = ["LitClassifier", "create_network", "list_networks"]
+__all__ = ["LitClassifier", "create_network", "list_networks", "load_torchvision"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_modules.networks import create_network
+from lightning_modules.networks import create_network, network_purpose
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
 STEPS_UNSEEN = 50
@@ -51,7 +51,7 @@ class LitClassifier(pl.LightningModule):
 
     Args:
         network: a name of ``list_networks()``.
-        num_classes: outputs.
+        num_classes: outputs; by default the network's own, 1000 for ``imagenet_*`` and 10 for the others.
         network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
         recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
@@ -65,7 +65,7 @@ class LitClassifier(pl.LightningModule):
     def __init__(
         self,
         network: str,
-        num_classes: int = 10,
+        num_classes: int | None = None,
         network_options: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
         channels_last: bool = True,
@@ -73,6 +73,8 @@ class LitClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         network_options, recipe = dict(network_options or {}), dict(recipe or {})
+        if num_classes is None:
+            num_classes = network_purpose(network).num_classes
         self.save_hyperparameters()
         self.recipe = resolve_recipe(recipe)
         self.network = create_network(network, num_classes, **network_options)

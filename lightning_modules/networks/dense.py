@@ -1,4 +1,4 @@
-"""Dense backbone for CIFAR (Huang et al. 2017), with the coefficients of a multi-step method.
+"""Dense backbones for CIFAR and ImageNet (Huang et al. 2017), with the coefficients of a multi-step method.
 
 Shapes: B images, C channels, H x W pixels, k growth rate; tensors are (B, C, H, W). A block's x_0 has c_0 channels,
 every later x_j has k.
@@ -13,20 +13,22 @@ where h^j = h_{k+1}^j multiplies what the convolution receives from x_j (after B
 cancel), so it is folded into the convolution's weight. Linear terms leave out x_0, whose channels differ.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.networks.layers import conv1x1, conv3x3, initialize
+from lightning_modules.networks.layers import conv1x1, conv3x3, imagenet_stem, initialize
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.updates import READINGS, accept_options, choice, scalars
 
-DENSE_METHODS = ("dense", "nesterov_multi_step")
 BLOCK_ARGUMENTS = {"in_channels", "layers", "growth", "bottleneck", "dropout"}
+IMAGENET_LAYERS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
+"""Layers of each block by the network's depth."""
 
 
 class DenseLayer(nn.Module):
@@ -205,6 +207,9 @@ class MultiStepDenseBlock(DenseBlock):
         return (weight + F.pad(eye, (weight.shape[1] - self.growth, 0)))[:, :, None, None]
 
 
+DENSE_METHODS = {"dense": DenseBlock, "nesterov_multi_step": MultiStepDenseBlock}
+
+
 class Transition(nn.Module):
     """BN-ReLU-conv1x1-dropout-pool between blocks."""
 
@@ -219,8 +224,52 @@ class Transition(nn.Module):
         return F.avg_pool2d(x, 2)
 
 
-class CIFARDenseNetwork(nn.Module):
-    """3x3 stem, three dense blocks, transitions between them, global pooling and a linear classifier.
+class DenseNetwork(nn.Module):
+    """A stem, dense blocks with transitions between them, global pooling and a linear classifier.
+
+    Args:
+        num_classes: outputs.
+        stem: the images' first layers.
+        channels: what the stem makes.
+        layers: layers of each block.
+        growth: k, channels that a layer adds.
+        create_block: a block from its input's channels and its number of layers.
+        compression: share of the channels that a transition keeps.
+        dropout: after a transition's convolution.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        stem: nn.Module,
+        channels: int,
+        layers: Sequence[int],
+        growth: int,
+        create_block: Callable[[int, int], DenseBlock],
+        compression: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.Sequential()
+        for count in layers:
+            if len(self.blocks):
+                kept = int(channels * compression)
+                self.blocks.append(Transition(channels, kept, dropout))
+                channels = kept
+            self.blocks.append(create_block(channels, count))
+            channels += count * growth
+        self.norm = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> logits (B, num_classes)."""
+        x = F.relu_(self.norm(self.blocks(self.stem(images))))
+        return self.classifier(x.mean((2, 3)))
+
+
+class CIFARDenseNetwork(DenseNetwork):
+    """3x3 stem and three dense blocks of as many layers.
 
     Args:
         num_classes: outputs.
@@ -250,31 +299,56 @@ class CIFARDenseNetwork(nn.Module):
         in_channels: int = 3,
         **method_options: object,
     ) -> None:
-        super().__init__()
-        block = {"dense": DenseBlock, "nesterov_multi_step": MultiStepDenseBlock}[
-            choice("method", method, DENSE_METHODS)
-        ]
-        accept_options(method, block, method_options, hidden=BLOCK_ARGUMENTS)
-        layers = layers_per_block(depth, bottleneck)
+        block = block_builder(method, growth, bottleneck, dropout, method_options)
+        layers = [layers_per_block(depth, bottleneck)] * 3
         channels = 2 * growth if bottleneck else 16
-        self.stem = conv3x3(in_channels, channels)
-        blocks: list[nn.Module] = []
-        for i in range(3):
-            if i:
-                out_channels = int(channels * compression)
-                blocks.append(Transition(channels, out_channels, dropout))
-                channels = out_channels
-            blocks.append(block(channels, layers, growth, bottleneck, dropout, **method_options))
-            channels += layers * growth
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(channels)
-        self.classifier = nn.Linear(channels, num_classes)
+        stem = conv3x3(in_channels, channels)
+        super().__init__(num_classes, stem, channels, layers, growth, block, compression, dropout)
         initialize(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> logits (B, num_classes)."""
-        x = F.relu_(self.norm(self.blocks(self.stem(images))))
-        return self.classifier(x.mean((2, 3)))
+
+class ImageNetDenseNetwork(DenseNetwork):
+    """7x7 stem of 2k channels with max pooling and four dense blocks with bottlenecks: DenseNet-BC.
+
+    Args:
+        num_classes: outputs.
+        depth: 121, 169 or 201 layers, or 161 (of growth 48).
+        growth, method, compression, dropout, in_channels, method_options: as in ``CIFARDenseNetwork``.
+
+    Raises:
+        ValueError: there is no such ``depth``, or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        depth: int,
+        growth: int = 32,
+        method: str = "dense",
+        compression: float = 0.5,
+        dropout: float = 0.0,
+        in_channels: int = 3,
+        **method_options: object,
+    ) -> None:
+        block = block_builder(method, growth, True, dropout, method_options)
+        layers = IMAGENET_LAYERS[choice("depth", depth, tuple(IMAGENET_LAYERS))]
+        stem = imagenet_stem(in_channels, 2 * growth)
+        super().__init__(num_classes, stem, 2 * growth, layers, growth, block, compression, dropout)
+        initialize(self, "fan_in")
+
+
+def block_builder(
+    method: str, growth: int, bottleneck: bool, dropout: float, options: Mapping[str, object]
+) -> Callable[[int, int], DenseBlock]:
+    """The method's block, as a function of its input's channels and its number of layers.
+
+    Raises:
+        ValueError: unknown method or option (the valid ones are named).
+    """
+    block = DENSE_METHODS[choice("method", method, tuple(DENSE_METHODS))]
+    accept_options(method, block, options, hidden=BLOCK_ARGUMENTS)
+    return partial(block, growth=growth, bottleneck=bottleneck, dropout=dropout, **options)
 
 
 def layers_per_block(depth: int, bottleneck: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""Units that both backbones are made of: convolutions, shortcuts, initialisation.
+"""Units that the backbones are made of: convolutions, stems, shortcuts, initialisation.
 
 Shapes: B images, C channels, H x W pixels; tensors are (B, C, H, W).
 """
@@ -13,6 +13,17 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+def norm_relu(channels: int) -> list[nn.Module]:
+    """Batch norm and ReLU in place."""
+    return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def imagenet_stem(in_channels: int, out_channels: int) -> nn.Sequential:
+    """conv7x7-BN-ReLU-maxpool: a quarter of the image's side."""
+    conv = nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, bias=False)
+    return nn.Sequential(conv, *norm_relu(out_channels), nn.MaxPool2d(3, stride=2, padding=1))
 
 
 class PadShortcut(nn.Module):
@@ -33,11 +44,11 @@ def projection_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-def initialize(network: nn.Module) -> None:
-    """He et al. (2015) for convolutions (fan-out), one and zero for batch norm, zero bias for the classifier."""
+def initialize(network: nn.Module, fan: str = "fan_out") -> None:
+    """He et al. (2015) for convolutions, one and zero for batch norm, zero bias for the classifier."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

@@ -3,19 +3,20 @@
 ResNet is gradient descent in the residual reading, the plain network gradient descent in the fixed-point reading,
 HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net share the dense backbone, and
 ``feedforward`` is the theory's own network. Overrides are the options of the backbone (``CIFARResidualNetwork``,
-``CIFARDenseNetwork``, ``FeedforwardNetwork``), ``depth`` included.
+``CIFARDenseNetwork``, their ``ImageNet...`` counterparts, ``FeedforwardNetwork``), ``depth`` included.
 """
 
 import difflib
 import inspect
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 from torch import nn
 
-from lightning_modules.networks.dense import CIFARDenseNetwork
+from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
-from lightning_modules.networks.residual import CIFARResidualNetwork
+from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
 
 _STRUCTURES = {
     "plain": {"method": "gradient_descent", "reading": "fixed_point"},
@@ -27,18 +28,28 @@ _DEPTHS = {"plain": (20, 56, 110)}
 _ALL_DEPTHS = (20, 32, 44, 56, 110)
 _AGD = {"method": "nesterov_multi_step", "reading": "residual"}
 
-_BUILDERS: dict[str, partial[nn.Module]] = {
-    f"cifar_{structure}{depth}": partial(CIFARResidualNetwork, depth=depth, **options)
-    for structure, options in _STRUCTURES.items()
-    for depth in _DEPTHS.get(structure, _ALL_DEPTHS)
-} | {
-    "cifar_densenet40": partial(CIFARDenseNetwork, depth=40),
-    "cifar_densenet52": partial(CIFARDenseNetwork, depth=52),
-    "cifar_densenet_bc100": partial(CIFARDenseNetwork, depth=100, bottleneck=True, compression=0.5),
-    "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_AGD),
-    "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_AGD),
-    "feedforward": partial(FeedforwardNetwork),
-}
+_BUILDERS: dict[str, partial[nn.Module]] = (
+    {
+        f"cifar_{structure}{depth}": partial(CIFARResidualNetwork, depth=depth, **options)
+        for structure, options in _STRUCTURES.items()
+        for depth in _DEPTHS.get(structure, _ALL_DEPTHS)
+    }
+    | {
+        f"imagenet_{structure}{depth}": partial(ImageNetResidualNetwork, depth=depth, **_STRUCTURES[structure])
+        for structure in ("resnet", "hbnet")
+        for depth in (18, 34, 50)
+    }
+    | {
+        "cifar_densenet40": partial(CIFARDenseNetwork, depth=40),
+        "cifar_densenet52": partial(CIFARDenseNetwork, depth=52),
+        "cifar_densenet_bc100": partial(CIFARDenseNetwork, depth=100, bottleneck=True, compression=0.5),
+        "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_AGD),
+        "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_AGD),
+        "imagenet_densenet121": partial(ImageNetDenseNetwork, depth=121),
+        "imagenet_agdnet121": partial(ImageNetDenseNetwork, depth=121, **_AGD),
+        "feedforward": partial(FeedforwardNetwork),
+    }
+)
 
 
 _DESCRIPTIONS = {
@@ -58,6 +69,10 @@ _DEFINITIONS = {
     "agdresnet": 1,
     "densenet": 1,
     "agdnet": 1,
+    "imagenet_resnet": 1,
+    "imagenet_hbnet": 1,
+    "imagenet_densenet": 1,
+    "imagenet_agdnet": 1,
     "feedforward": 1,
 }
 """Raised by one when the code makes another network, or another start, of the same name and options.
@@ -74,25 +89,37 @@ def list_networks() -> list[str]:
 
 def describe_network(name: str) -> str:
     """One line on the structure of a registered network."""
-    return _DESCRIPTIONS[_structure(name)]
+    return _DESCRIPTIONS[_family(name).removeprefix("imagenet_")]
 
 
 def network_definition(name: str) -> int:
     """Which definition of a network the code has: 1, or more if it was changed; 1 for unknown names."""
-    return _DEFINITIONS.get(_structure(name), 1)
+    return _DEFINITIONS.get(_family(name), 1)
 
 
-def _structure(name: str) -> str:
-    """``cifar_densenet_bc100`` is a ``densenet``."""
+class Purpose(NamedTuple):
+    """What a network is made for: pixels of an image's side, and classes."""
+
+    image_size: int
+    num_classes: int
+
+
+def network_purpose(name: str) -> Purpose:
+    """224 pixels and 1000 classes for ``imagenet_*``, else 32 and 10."""
+    return Purpose(224, 1000) if name.startswith("imagenet_") else Purpose(32, 10)
+
+
+def _family(name: str) -> str:
+    """``cifar_densenet_bc100`` is a ``densenet``, ``imagenet_resnet34`` an ``imagenet_resnet``."""
     return name.removeprefix("cifar_").rstrip("0123456789").removesuffix("_bc")
 
 
-def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.Module:
+def create_network(name: str, num_classes: int | None = None, **overrides: object) -> nn.Module:
     """Build a registered network, randomly initialised from torch's global generator.
 
     Args:
         name: one of ``list_networks()``.
-        num_classes: outputs.
+        num_classes: outputs; by default 1000 for ``imagenet_*`` and 10 for the others.
         overrides: options of the backbone, e.g. ``depth=26`` or ``coefficients="fixed"``.
 
     Raises:
@@ -103,6 +130,8 @@ def create_network(name: str, num_classes: int = 10, **overrides: object) -> nn.
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
     _check_switches(_BUILDERS[name].func, overrides)
+    if num_classes is None:
+        num_classes = network_purpose(name).num_classes
     return _BUILDERS[name](num_classes, **overrides)
 
 

@@ -13,7 +13,7 @@ shape; the activation, if the backbone has one after the sum (He et al., 2016), 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
 
 Transform = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 class State(NamedTuple):
@@ -56,14 +57,14 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
 
 
-def choice(name: str, value: str, valid: Sequence[str]) -> str:
+def choice(name: str, value: T, valid: Sequence[T]) -> T:
     """``value`` if it is valid.
 
     Raises:
         ValueError: names the valid ones.
     """
     if value not in valid:
-        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(valid)}")
+        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(str, valid))}")
     return value
 
 

@@ -42,6 +42,8 @@ def test_every_network_has_a_line(name):
         NetworkSpec("cifar_resnet20", {"shortcut": "projection"}),
         NetworkSpec("cifar_agdnet40", {"depth": 10}),
         NetworkSpec("cifar_densenet_bc100", {"depth": 22}),
+        NetworkSpec("imagenet_hbnet50"),
+        NetworkSpec("imagenet_agdnet121", {"growth": 8}),
         NetworkSpec("feedforward", {"depth": 3, "weight": "free"}),
     ],
     ids=lambda spec: spec.name,
@@ -73,6 +75,16 @@ def test_show(monkeypatch, capsys):
     assert "stages.2.transforms.3.bn2" in out
     assert "64 x 8 x 8" in out
     assert "stages.0.rule: how much" in out
+
+
+def test_imagenets_networks_are_shown_at_their_size(monkeypatch, capsys):
+    code, (out, _) = run(monkeypatch, capsys, "show", "imagenet_hbnet34")
+    assert code == 0
+    assert "512 x 7 x 7" in out
+    assert "21,797,684" in out
+    _, (out, _) = run(monkeypatch, capsys, "show", "imagenet_hbnet34", "--size", "64", "--classes", "7")
+    assert "512 x 2 x 2" in out
+    assert f"{21_797_684 - 993 * 513:,}" in out
 
 
 @pytest.mark.parametrize(

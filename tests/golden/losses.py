@@ -1,4 +1,4 @@
-"""The losses of the first 20 steps of each family: ``python -m tests.golden.losses`` writes losses.csv anew.
+"""The losses of the first steps of each family: ``python -m tests.golden.losses`` writes losses.csv anew.
 
 That needs a raised definition (``lightning_modules/networks/registry.py``) of each network whose losses changed:
 runs of the old network then keep their ids, and those of the new one get others.
@@ -17,7 +17,7 @@ from lightning_modules import LitClassifier
 from lightning_modules.networks import network_definition
 
 PATH = Path(__file__).with_suffix(".csv")
-STEPS = 20
+STEPS, DEEP_STEPS = 20, 6
 METHODS = (
     "gradient_descent",
     "heavy_ball",
@@ -28,6 +28,7 @@ METHODS = (
     "chebyshev",
     "linearized_admm",
 )
+NARROW = {"widths": (8, 12, 16, 20)}
 FAMILIES = {
     "plain": ("cifar_plain20", {"depth": 8}),
     "resnet": ("cifar_resnet20", {"depth": 8}),
@@ -35,6 +36,11 @@ FAMILIES = {
     "agdresnet": ("cifar_agdresnet20", {"depth": 14}),
     "densenet": ("cifar_densenet40", {"depth": 10, "dropout": 0.2}),
     "agdnet": ("cifar_agdnet40", {"depth": 10}),
+    "imagenet_resnet": ("imagenet_resnet18", NARROW),
+    "imagenet_resnet, bottlenecks": ("imagenet_resnet50", NARROW),
+    "imagenet_hbnet": ("imagenet_hbnet18", NARROW),
+    "imagenet_densenet": ("imagenet_densenet121", {"growth": 4}),
+    "imagenet_agdnet": ("imagenet_agdnet121", {"growth": 4}),
     **{f"feedforward, {method}": ("feedforward", {"method": method, "depth": 5}) for method in METHODS},
     "feedforward, free": ("feedforward", {"weight": "free", "depth": 5}),
     "feedforward, injected": ("feedforward", {"image": "every_layer", "depth": 5}),
@@ -47,19 +53,37 @@ Golden = Mapping[str, tuple[int, list[float]]]
 """By family: the network's definition and its losses."""
 
 
+def is_deep(family: str) -> bool:
+    """Whether it is one of ImageNet's networks."""
+    return family.startswith("imagenet_")
+
+
+def steps(family: str) -> int:
+    """How many losses a family has."""
+    return DEEP_STEPS if is_deep(family) else STEPS
+
+
 def losses(family: str) -> list[float]:
-    """Of plain training on the digits, batch 64, seed 0, float32, one thread."""
+    """Of plain training on the digits, batch 64, seed 0, one thread: 20 steps in float32.
+
+    ImageNet's networks see each pixel as 4 x 4 and take 6 steps in float64: so deep at their start, they make 5 % of
+    float32's rounding in one step.
+    """
     name, options = FAMILIES[family]
+    deep = is_deep(family)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         torch.manual_seed(0)
-        model = LitClassifier(name, network_options={**options, "in_channels": 1}, recipe=RECIPE)
+        model = LitClassifier(name, 10, network_options={**options, "in_channels": 1}, recipe=RECIPE)
+        model.to(torch.float64 if deep else torch.float32)
         datamodule = DigitsDataModule(batch_size=64, seed=0)
         datamodule.setup()
         optimizer = torch.optim.SGD(model.parameters(), lr=RECIPE["learning_rate"], momentum=0.9, nesterov=True)
         found = []
-        for _, (images, labels) in zip(range(STEPS), datamodule.train_dataloader(), strict=False):
+        for _, (images, labels) in zip(range(steps(family)), datamodule.train_dataloader(), strict=False):
+            if deep:
+                images = images.double().repeat_interleave(4, 2).repeat_interleave(4, 3)
             loss = torch.nn.functional.cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()

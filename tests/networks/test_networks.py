@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
-from benchmark.specs import NetworkSpec
 from lightning_modules import create_network, list_networks
-from lightning_modules.networks.registry import no_weight_decay
+from lightning_modules.networks.registry import network_purpose, no_weight_decay
 from lightning_modules.networks.rules import METHODS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "networks.csv"
@@ -63,9 +63,9 @@ def test_golden_lists_every_network():
 
 @pytest.mark.parametrize("row", golden(), ids=lambda row: f"{row['network']}-{row['options']}")
 def test_parameters_and_multiply_adds(row):
-    options = dict(item.split("=") for item in row["options"].split(",") if item)
-    spec = NetworkSpec(row["network"], options)
-    assert complexity(spec, 10, (3, 32, 32)) == (int(row["parameters"]), int(row["multiply_adds"]))
+    spec = parse_network(f"{row['network']}:{row['options']}").network
+    size, classes = network_purpose(spec.name)
+    assert complexity(spec, classes, (3, size, size)) == (int(row["parameters"]), int(row["multiply_adds"]))
 
 
 @pytest.mark.parametrize("coefficients", ["fixed", "learned"])
@@ -150,6 +150,31 @@ def test_a_stage_restarts_its_history():
     assert_same(resnet, hbnet)
 
 
+@pytest.mark.parametrize("name", ["imagenet_hbnet34", "imagenet_hbnet50"])
+def test_heavy_ball_by_hand_on_imagenets_blocks(name, float64):
+    """Each stage against x_{k+1} = x_k + T_k(x_k) + beta_k (x_k - x_{k-1}), x_{-1} = x_0, written out."""
+    torch.manual_seed(0)
+    network = create_network(name, widths=(8, 12, 16, 20)).eval()
+    x = network.stem(images(2, 64).double())
+    for stage in network.stages:
+        with torch.no_grad():
+            stage.rule.beta.uniform_(-1, 1)
+        expected = [stage.shortcut(x)]
+        for k, transform in enumerate(stage.transforms):
+            new = expected[-1] + transform(expected[-1] if k else x)
+            if k:
+                new = new + stage.rule.beta[k - 1] * (expected[-1] - expected[-2])
+            expected.append(torch.relu(new))
+        x = stage(x)
+        torch.testing.assert_close(x, expected[-1], rtol=1e-10, atol=1e-12)
+
+
+def test_classes_and_images_of_a_network():
+    assert create_network("imagenet_resnet18")(images(1, 64)).shape == (1, 1000)
+    assert create_network("imagenet_densenet121", 7, in_channels=1)(images(1, 64)[:, :1]).shape == (1, 7)
+    assert create_network("cifar_resnet20")(images(1)).shape == (1, 10)
+
+
 VARIANTS = [
     *((name, {}) for name in list_networks() if not name.endswith(("56", "110", "bc100", "52"))),
     ("cifar_densenet_bc100", {"depth": 22}),
@@ -175,6 +200,12 @@ VARIANTS = [
         ("cifar_hbnet20", {"method": method, "start": "zero", "shortcut": "projection", "reading": "fixed_point"})
         for method in ("heavy_ball", "two_coefficient")
     ),
+    ("imagenet_hbnet34", {"reading": "fixed_point", "method": "two_coefficient"}),
+    ("imagenet_hbnet18", {"method": "nesterov", "shortcut": "pad"}),
+    ("imagenet_hbnet50", {"pre_activation": True}),
+    ("imagenet_resnet18", {"pre_activation": True}),
+    ("imagenet_agdnet121", {"reading": "fixed_point"}),
+    ("imagenet_agdnet121", {"coefficients": "fixed", "memory_efficient": True}),
     ("cifar_agdnet40", {"depth": 22, "reading": "fixed_point"}),
     ("cifar_agdnet40", {"depth": 22, "bottleneck": True, "compression": 0.5, "reading": "fixed_point"}),
 ]
@@ -185,7 +216,7 @@ def test_every_parameter_receives_a_finite_gradient(name, options):
     torch.manual_seed(0)
     network = create_network(name, **options)
     logits = network(images())
-    assert logits.shape == (4, 10)
+    assert logits.shape == (4, network_purpose(name).num_classes)
     torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
@@ -198,7 +229,11 @@ def test_weight_decay_spares_coefficients_alone():
     assert no_weight_decay(hbnet) == {f"stages.{i}.rule.beta" for i in range(3)}
     agdnet = create_network("cifar_agdnet40", depth=10)
     assert no_weight_decay(agdnet) == {f"blocks.{b}.table.{k}" for b in (0, 2, 4) for k in range(2)}
+    imagenet = create_network("imagenet_hbnet34")
+    assert no_weight_decay(imagenet) == {f"stages.{i}.rule.beta" for i in range(4)}
+    assert sum(stage.rule.beta.numel() for stage in imagenet.stages) == 12
     assert not no_weight_decay(create_network("cifar_resnet20", shortcut="projection"))
+    assert not no_weight_decay(create_network("imagenet_resnet50"))
     assert not no_weight_decay(create_network("cifar_hbnet20", coefficients="fixed"))
 
 
@@ -221,6 +256,11 @@ def test_dropout_drops_only_in_training():
         ("cifar_densenet40", {"depth": 41}, "depth 41 is not 3n \\+ 4; the nearest are 40 and 43"),
         ("cifar_densenet40", {"reading": "residual"}, "dense does not take reading"),
         ("cifar_resnet20", {"shortcut": "none"}, "unknown shortcut 'none'; valid: pad, projection"),
+        ("imagenet_resnet18", {"depth": 20}, "unknown depth 20; valid: 18, 34, 50, 101, 152"),
+        ("imagenet_densenet121", {"depth": 40}, "unknown depth 40; valid: 121, 161, 169, 201"),
+        ("imagenet_densenet121", {"bottleneck": False}, "dense does not take bottleneck"),
+        ("imagenet_resnet18", {"pre_activation": 1}, "pre_activation must be True or False, got 1"),
+        ("imagenet_hbnet35", {}, "unknown network 'imagenet_hbnet35'; did you mean imagenet_hbnet"),
         ("cifar_agdnet40", {"method": "heavy_ball"}, "unknown method 'heavy_ball'; valid: dense"),
     ],
 )
