@@ -172,14 +172,24 @@ def _measure_speed(command: Speed) -> int:
     )
     grid.check_writable(command.results_dir)
     compared = [name for structures in suite.STRUCTURES.values() for name in structures]
-    names = suite.select([*suite.NETWORKS, *compared], command.only)
+    imagenet = suite.TORCHVISION if command.only else ()
+    names = suite.select([*suite.NETWORKS, *compared, *imagenet], command.only)
     environment = suite.environment(settings)
-    loops = suite.measure_loops([name for name in names if name in suite.NETWORKS], settings, print)
-    write_speed(command.results_dir, loops, [], [], environment)
-    structures = suite.measure_structures(names, settings, print)
-    write_speed(command.results_dir, [], structures, [], environment)
-    packed = suite.measure_packing([name for name in names if name in suite.PACKED], counts, settings, print)
-    paths = write_speed(command.results_dir, loops, structures, packed, environment)
+    looped, packed, paired = (
+        [name for name in names if name in table] for table in (suite.NETWORKS, suite.PACKED, suite.TORCHVISION)
+    )
+    measures = {
+        "loops": lambda: suite.measure_loops(looped, settings, print),
+        "structures": lambda: suite.measure_structures(names, settings, print),
+        "packed": lambda: suite.measure_packing(packed, counts, settings, print),
+        "torchvision": lambda: suite.measure_torchvision(paired, settings, print),
+    }
+    measured: dict[str, list[suite.Row]] = {}
+    paths: list[Path] = []
+    for table, measure in measures.items():
+        if rows := measure():
+            measured[table] = rows
+            paths = write_speed(command.results_dir, measured, environment)
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

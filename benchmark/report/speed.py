@@ -24,10 +24,8 @@ PHASES = ("data", "forward", "backward", "optimizer")
 MEGABYTE = 1e6
 
 
-def write_speed(
-    results: Path, loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], environment: Row
-) -> list[Path]:
-    """Write ``tables/speed-<device>.md``, its ``-loops.csv``, ``-structures.csv``, ``-packed.csv``, and a chart.
+def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environment: Row) -> list[Path]:
+    """Write ``tables/speed-<device>.md``, a ``-<table>.csv`` for each of ``TABLES``, and a chart.
 
     What was measured before on the same device stays, unless it was measured again.
 
@@ -36,33 +34,35 @@ def write_speed(
     """
     stem = f"speed-{_slug(environment['device'])}"
     tables = Path(results) / "tables"
-    paths, kept = [], []
-    for name, rows in (("loops", loops), ("structures", structures), ("packed", packed)):
-        path = tables / f"{stem}-{name}.csv"
-        kept.append(_merge(path, [{**row, **_origin(environment)} for row in rows]))
+    paths, kept = [], {}
+    for name in TABLES:
+        path, rows = tables / f"{stem}-{name}.csv", measured.get(name, ())
+        kept[name] = _merge(path, [{**row, **_origin(environment)} for row in rows])
         if rows:
-            text = pd.DataFrame(kept[-1]).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+            text = pd.DataFrame(kept[name]).to_csv(index=False, float_format="%.5g", lineterminator="\n")
             paths.append(path)
             write_atomically(path, text)
     paths.append(tables / f"{stem}.md")
-    write_atomically(paths[-1], to_text(*kept, environment["device"]))
-    if kept[0]:
+    write_atomically(paths[-1], to_text(kept, environment["device"]))
+    if kept["loops"]:
         with rc_context(STYLE):
-            figure = draw_loops(kept[0], environment["device"])
+            figure = draw_loops(kept["loops"], environment["device"])
             paths += write_figure(figure, Path(results) / "plots" / stem)
     return paths
 
 
-def to_text(loops: Sequence[Row], structures: Sequence[Row], packed: Sequence[Row], device: str) -> str:
+def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     """The tables and what they were measured on, as Markdown."""
     parts = ["# Speed of a training step"]
-    if loops:
-        parts += ["## Our path, the usual loop and a bare loop", _table([_loop_line(row) for row in loops])]
-    if structures:
-        parts += ["## What a structure costs", _table([_structure_line(row) for row in structures])]
-    if packed:
-        parts += ["## Several runs on one device", _table([_packed_line(row) for row in packed])]
-    notes = "\n".join(f"- {note}" for note in _notes([*loops, *structures, *packed], device))
+    for name, (title, line) in TABLES.items():
+        if tables[name]:
+            parts += [f"## {title}", _table([line(row) for row in tables[name]])]
+    notes = _notes([row for rows in tables.values() for row in rows], device)
+    if tables["torchvision"]:
+        notes.append(
+            "Beside torchvision's models: bare loops with the same settings, taking turns; images of 224 x 224 pixels."
+        )
+    notes = "\n".join(f"- {note}" for note in notes)
     return "\n\n".join([*parts, notes]) + "\n"
 
 
@@ -140,6 +140,31 @@ def _packed_line(row: Row) -> dict[str, str]:
         "images/s of all": f"{row['images/s']:,.0f}",
         "runs of 300 epochs an hour": f"{row['runs/hour']:.3g}",
     }
+
+
+def _torchvision_line(row: Row) -> dict[str, str]:
+    return {
+        "network": row["network"],
+        "torchvision's": row["torchvision"],
+        "precision": _settings(row),
+        "batch": str(row["batch size"]),
+        "ms": three_digits(row["ours ms"]),
+        "torchvision's, ms": three_digits(row["torchvision ms"]),
+        "images/s": three_digits(row["ours images/s"]),
+        "torchvision's, images/s": three_digits(row["torchvision images/s"]),
+        "× torchvision's": f"{row['throughput ratio']:.3f}",
+        "MB": _megabytes(row["ours memory bytes"]),
+        "memory ratio": NOTHING if row["memory ratio"] is None else f"{row['memory ratio']:.3f}",
+    }
+
+
+TABLES = {
+    "loops": ("Our path, the usual loop and a bare loop", _loop_line),
+    "structures": ("What a structure costs", _structure_line),
+    "packed": ("Several runs on one device", _packed_line),
+    "torchvision": ("ImageNet's networks beside torchvision's", _torchvision_line),
+}
+"""The title and the lines of each table, by the end of its file's name."""
 
 
 def _notes(rows: Sequence[Row], device: str) -> list[str]:

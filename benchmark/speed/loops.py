@@ -1,23 +1,35 @@
 """The loops that are measured side by side, each as a function that makes one training step.
 
-Shapes: images (B, 3, 32, 32), labels (B,). The images are noise: time does not depend on what they show.
+Shapes: images (B, 3, S, S), S = 32, or 224 for ImageNet's networks; labels (B,). The images are noise: time does not
+depend on what they show.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor
 
 from benchmark import reference
 from benchmark.run import create_model
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
 from datamodules.array import ArrayDataModule, Arrays
+from lightning_modules.networks import network_purpose
+from lightning_modules.networks.registry import Purpose
 from lightning_modules.recipes import create_optimizer
 
+COLOURS = 3
 NUM_CLASSES, IMAGE_SIZE = 10, 32
 NUM_IMAGES = 8192
+
+TORCHVISION = {
+    **{f"imagenet_{structure}{n}": f"resnet{n}" for structure in ("resnet", "hbnet") for n in (18, 34, 50)},
+    **{f"imagenet_{structure}121": "densenet121" for structure in ("densenet", "agdnet")},
+}
+"""torchvision's model of the same architecture, or of that which the structure is built on."""
 
 Step = Callable[[], None]
 
@@ -29,6 +41,10 @@ class Task:
     network: NetworkSpec
     recipe: RecipeSpec
     device: str
+
+    @property
+    def purpose(self) -> Purpose:
+        return network_purpose(self.network.name)
 
     @property
     def cell(self) -> Cell:
@@ -54,7 +70,7 @@ def reference_loop(task: Task) -> Step:
     """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW."""
     datamodule = NoiseDataModule(task.recipe.batch_size)
     datamodule.setup()
-    network = create_model(task.cell, 0, NUM_CLASSES, 3).network
+    network = create_model(task.cell, 0, NUM_CLASSES, COLOURS).network
     network = network.to(task.device, memory_format=torch.contiguous_format)
     loader = reference.create_loader(
         *datamodule.training_arrays(), task.recipe.batch_size, shuffle=True, augment=True
@@ -66,14 +82,31 @@ def reference_loop(task: Task) -> Step:
 
 def bare_loop(task: Task) -> Step:
     """Our settings on tensors that lie ready: what no data, no logging and no Lightning would give."""
-    model = create_model(task.cell, 0, NUM_CLASSES, 3).to(task.device)
-    optimizer = create_optimizer(model.network, model.recipe)
-    images = torch.randn(task.recipe.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=task.device)
-    labels = torch.randint(0, NUM_CLASSES, (task.recipe.batch_size,), device=task.device)
+    model = create_model(task.cell, 0, task.purpose.num_classes, COLOURS).to(task.device)
+    return _step_on_noise(task, model, create_optimizer(model.network, model.recipe))
+
+
+def torchvision_loop(task: Task) -> Step:
+    """The bare loop, settings and all, with torchvision's model (``TORCHVISION``) in the place of our network."""
+    recipe = task.recipe
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(TORCHVISION[task.network.name], weights=None)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    network.to(task.device, memory_format=layout)
+    if recipe.compile:
+        network.compile(mode=recipe.compile if isinstance(recipe.compile, str) else None, dynamic=False)
+    optimizer = create_optimizer(network, dataclasses.asdict(recipe))
+    return _step_on_noise(task, lambda images: network(images.contiguous(memory_format=layout)), optimizer)
+
+
+def _step_on_noise(task: Task, forward: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer) -> Step:
+    batch, (size, classes) = task.recipe.batch_size, task.purpose
+    images = torch.randn(batch, COLOURS, size, size, device=task.device)
+    labels = torch.randint(0, classes, (batch,), device=task.device)
 
     def step() -> None:
         with torch.autocast(task.device, torch.bfloat16, enabled=task.recipe.precision == "bf16-mixed"):
-            logits = model(images)
+            logits = forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()

@@ -20,7 +20,15 @@ from benchmark import machine
 from benchmark.allocation import keeping_freed_memory
 from benchmark.checkpoints import EpochRecorder
 from benchmark.run import EpochClock, create_model, create_trainer, quiet
-from benchmark.speed.loops import NUM_CLASSES, NoiseDataModule, Step, Task, bare_loop, reference_loop
+from benchmark.speed.loops import (
+    NUM_CLASSES,
+    NoiseDataModule,
+    Step,
+    Task,
+    bare_loop,
+    reference_loop,
+    torchvision_loop,
+)
 
 WARM_UP_STEPS = 3
 PHASE_STEPS = 8
@@ -134,10 +142,9 @@ def time_loops(task: Task, blocks: int, steps: int) -> Timing:
     )
 
 
-def time_bare_loops(tasks: Mapping[str, Task], blocks: int, steps: int) -> dict[str, float]:
-    """Median seconds of a step of several networks' bare loops, which take turns."""
-    loops = {name: bare_loop(task) for name, task in tasks.items()}
-    watches = {name: Stopwatch(task.device) for name, task in tasks.items()}
+def time_in_turns(loops: Mapping[str, Step], device: str, blocks: int, steps: int) -> dict[str, float]:
+    """Median seconds of a step of several loops, which take turns."""
+    watches = {name: Stopwatch(device) for name in loops}
     for step in loops.values():
         for _ in range(WARM_UP_STEPS):
             step()
@@ -188,7 +195,7 @@ def peak_memory(task: Task, loop: str) -> tuple[int, int] | None:
     if loop == "ours":
         train_through_lightning(task, Turns({}, task.device, blocks=1, steps=1))
     else:
-        step = {"reference": reference_loop, "bare": bare_loop}[loop](task)
+        step = {"reference": reference_loop, "bare": bare_loop, "torchvision": torchvision_loop}[loop](task)
         with nullcontext() if loop == "reference" else keeping_freed_memory():
             for _ in range(WARM_UP_STEPS):
                 step()

@@ -15,8 +15,16 @@ from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
 from benchmark.run import resolve_recipe
 from benchmark.specs import NetworkSpec, RecipeSpec
-from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, NUM_IMAGES, Task
-from benchmark.speed.measure import EXTRA_STEPS, PHASES, peak_memory, time_bare_loops, time_loops
+from benchmark.speed.loops import (
+    IMAGE_SIZE,
+    NUM_CLASSES,
+    NUM_IMAGES,
+    TORCHVISION,
+    Task,
+    bare_loop,
+    torchvision_loop,
+)
+from benchmark.speed.measure import EXTRA_STEPS, PHASES, peak_memory, time_in_turns, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
 from lightning_modules.networks import list_networks
 
@@ -137,11 +145,9 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
             continue
         report(f"{baseline} and its structures")
         tasks = {name: settings.task(name) for name in (baseline, *group)}
-        seconds = time_bare_loops(tasks, settings.blocks, settings.steps)
-        memory: dict[str, int | None] = {}
-        for name, task in tasks.items():
-            found = in_its_own_process(task, "bare")
-            memory[name] = found[0] - found[1] if found else None
+        loops = {name: bare_loop(task) for name, task in tasks.items()}
+        seconds = time_in_turns(loops, settings.device, settings.blocks, settings.steps)
+        memory = {name: memory_of_loop(task, "bare") for name, task in tasks.items()}
         for name in group:
             row = {
                 "network": name,
@@ -152,11 +158,39 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
                 "time ratio": seconds[name] / seconds[baseline],
                 "memory bytes": memory[name],
                 "baseline memory bytes": memory[baseline],
-                "memory ratio": memory[name] / memory[baseline] if memory[name] else None,
+                "memory ratio": _ratio(memory[name], memory[baseline]),
             }
             rows.append(row)
             shared = f"{row['memory ratio']:.3f}" if row["memory ratio"] else "unknown times"
             report(f"    {name}: {row['time ratio']:.3f} times the step, {shared} the memory")
+    return rows
+
+
+def measure_torchvision(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+    """For each of ImageNet's networks its step and memory beside those of torchvision's model, as bare loops."""
+    rows = []
+    for name in names:
+        task = settings.task(name)
+        report(f"{name} and torchvision's {TORCHVISION[name]}")
+        loops = {"ours": bare_loop(task), "torchvision": torchvision_loop(task)}
+        seconds = time_in_turns(loops, settings.device, settings.blocks, settings.steps)
+        del loops
+        memory = {"ours": memory_of_loop(task, "bare"), "torchvision": memory_of_loop(task, "torchvision")}
+        row = {
+            "network": name,
+            "torchvision": TORCHVISION[name],
+            **_how(task),
+            **{f"{loop} ms": 1000 * seconds[loop] for loop in seconds},
+            **{f"{loop} images/s": settings.batch_size / seconds[loop] for loop in seconds},
+            "throughput ratio": seconds["torchvision"] / seconds["ours"],
+            **{f"{loop} memory bytes": memory[loop] for loop in memory},
+            "memory ratio": _ratio(memory["ours"], memory["torchvision"]),
+        }
+        rows.append(row)
+        report(
+            f"    {row['ours images/s']:.1f} and {row['torchvision images/s']:.1f} images/s, "
+            f"{row['throughput ratio']:.3f} times"
+        )
     return rows
 
 
@@ -214,6 +248,16 @@ def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
     """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_memory, task, loop).result()
+
+
+def memory_of_loop(task: Task, loop: str) -> int | None:
+    """Bytes at the loop's peak beyond those before anything of it was made."""
+    found = in_its_own_process(task, loop)
+    return found[0] - found[1] if found else None
+
+
+def _ratio(ours: int | None, theirs: int | None) -> float | None:
+    return ours / theirs if ours and theirs else None
 
 
 def environment(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import benchmark.__main__ as cli
 from benchmark.errors import UserError
 from benchmark.report.speed import write_speed
 from benchmark.speed import measure, suite
-from benchmark.speed.loops import bare_loop, reference_loop
+from benchmark.speed.loops import bare_loop, reference_loop, torchvision_loop
+from lightning_modules.networks import list_networks
 
 TINY = suite.Settings("cpu", "32-true", "off", batch_size=8, blocks=2, steps=3)
 NETWORK = "cifar_hbnet20:depth=8"
@@ -50,6 +51,50 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
 
+def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
+    words = ("--only", "imagenet_hbnet18", "--blocks", 1, "--steps", 2, "--batch-size", 2, "--results-dir", tmp_path)
+    code, (out, _) = run(monkeypatch, capsys, *words)
+    assert code == 0
+    assert "imagenet_hbnet18 and torchvision's resnet18" in out
+    (path,) = tmp_path.glob("tables/speed-cpu-*.csv")
+    row = pd.read_csv(path).iloc[0]
+    assert path.name.endswith("-torchvision.csv")
+    assert (row["network"], row["torchvision"], row["batch size"]) == ("imagenet_hbnet18", "resnet18", 2)
+    for loop in ("ours", "torchvision"):
+        assert row[f"{loop} images/s"] == pytest.approx(2000 / row[f"{loop} ms"], rel=1e-3)
+        assert row[f"{loop} memory bytes"] > 4 * 11_689_512
+    assert row["throughput ratio"] == pytest.approx(row["torchvision ms"] / row["ours ms"], rel=1e-3)
+    assert row["memory ratio"] == pytest.approx(row["ours memory bytes"] / row["torchvision memory bytes"], rel=1e-3)
+    (text,) = tmp_path.glob("tables/*.md")
+    assert "## ImageNet's networks beside torchvision's" in text.read_text()
+
+
+def test_every_network_for_imagenet_has_its_counterpart():
+    assert set(suite.TORCHVISION) == {name for name in list_networks() if name.startswith("imagenet_")}
+
+
+def test_both_loops_see_the_same_images_and_settings(monkeypatch):
+    """Noise of one shape in one memory layout reaches both networks, under the same autocast."""
+    settings = suite.Settings("cpu", "bf16-mixed", "off", batch_size=2, blocks=1, steps=1)
+    seen = []
+
+    def note(conv, inputs, output):
+        if conv.in_channels == 3:
+            (images,) = inputs
+            layout = images.is_contiguous(memory_format=torch.channels_last)
+            seen.append((images.shape, layout, output.dtype, conv.weight.stride()))
+
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: note(module, inputs, output) if isinstance(module, torch.nn.Conv2d) else None
+    )
+    try:
+        for loop in (bare_loop, torchvision_loop):
+            loop(settings.task("imagenet_resnet18"))()
+    finally:
+        handle.remove()
+    assert seen == [((2, 3, 224, 224), True, torch.bfloat16, seen[0][3])] * 2
+
+
 def test_loops_take_turns_in_blocks(monkeypatch):
     order = []
 
@@ -66,8 +111,11 @@ def test_loops_take_turns_in_blocks(monkeypatch):
     assert timing.seconds["ours"] > timing.seconds["bare"] > 0
 
 
-@pytest.mark.parametrize("loop", [reference_loop, bare_loop])
-def test_a_step_trains(loop, monkeypatch):
+@pytest.mark.parametrize(
+    ("loop", "network"),
+    [(reference_loop, NETWORK), (bare_loop, NETWORK), (torchvision_loop, "imagenet_resnet18")],
+)
+def test_a_step_trains(loop, network, monkeypatch):
     networks = []
     create = torch.optim.SGD.__init__
 
@@ -77,7 +125,7 @@ def test_a_step_trains(loop, monkeypatch):
         create(self, params, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.SGD, "__init__", watch)
-    step = loop(TINY.task(NETWORK))
+    step = loop(TINY.task(network))
     before = [p.detach().clone() for p in networks[0]]
     step()
     assert all(not torch.equal(p, q) for p, q in zip(networks[0], before, strict=True) if p.requires_grad)
@@ -136,8 +184,8 @@ def row(network, milliseconds):
 
 def test_what_was_measured_before_stays_unless_measured_again(tmp_path):
     environment = suite.environment(TINY)
-    write_speed(tmp_path, [row("one", 10.0), row("two", 20.0)], [], [], environment)
-    write_speed(tmp_path, [row("two", 21.0), row("three", 30.0)], [], [], {**environment, "blocks": 7})
+    write_speed(tmp_path, {"loops": [row("one", 10.0), row("two", 20.0)]}, environment)
+    write_speed(tmp_path, {"loops": [row("two", 21.0), row("three", 30.0)]}, {**environment, "blocks": 7})
     (path,) = tmp_path.glob("tables/*-loops.csv")
     table = pd.read_csv(path).set_index("network")
     assert table["ours ms"].to_dict() == {"one": 10.0, "two": 21.0, "three": 30.0}
@@ -147,17 +195,17 @@ def test_what_was_measured_before_stays_unless_measured_again(tmp_path):
 
 def test_a_table_that_cannot_be_read_is_not_overwritten(tmp_path):
     environment = suite.environment(TINY)
-    write_speed(tmp_path, [row("one", 10.0)], [], [], environment)
+    write_speed(tmp_path, {"loops": [row("one", 10.0)]}, environment)
     (path,) = tmp_path.glob("tables/*-loops.csv")
     path.write_text("not,a\ntable of,speeds")
     with pytest.raises(UserError, match="is not a table of speeds"):
-        write_speed(tmp_path, [row("two", 10.0)], [], [], environment)
+        write_speed(tmp_path, {"loops": [row("two", 10.0)]}, environment)
     assert path.read_text() == "not,a\ntable of,speeds"
 
 
 def test_commits_of_digits_stay_as_they_are(tmp_path):
     environment = {**suite.environment(TINY), "git": {"commit": "0123456789", "dirty": False}}
-    write_speed(tmp_path, [row("one", 10.0)], [], [], environment)
-    write_speed(tmp_path, [row("two", 20.0)], [], [], environment)
+    write_speed(tmp_path, {"loops": [row("one", 10.0)]}, environment)
+    write_speed(tmp_path, {"loops": [row("two", 20.0)]}, environment)
     (path,) = tmp_path.glob("tables/*-loops.csv")
     assert pd.read_csv(path, dtype=str)["commit"].tolist() == ["0123456", "0123456"]

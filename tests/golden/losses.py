@@ -66,8 +66,8 @@ def steps(family: str) -> int:
 def losses(family: str) -> list[float]:
     """Of plain training on the digits, batch 64, seed 0, one thread: 20 steps in float32.
 
-    ImageNet's networks see each pixel as 4 x 4 and take 6 steps in float64: so deep at their start, they make 5 % of
-    float32's rounding in one step.
+    ImageNet's networks see each pixel as 4 x 4 and take 6 steps in float64: float32's rounding, in networks so deep
+    and at their start, grows to percents of the loss within a step.
     """
     name, options = FAMILIES[family]
     deep = is_deep(family)
