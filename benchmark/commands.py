@@ -101,7 +101,8 @@ class Speed:
     """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
 
     only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
-    """Networks that match, such as '*56'; by default all six, and their ablations."""
+    """Networks that match, such as '*56'; by default all six for CIFAR, and their ablations. 'imagenet_*' are
+    measured beside torchvision's own models."""
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: str = "auto"

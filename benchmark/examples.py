@@ -26,6 +26,7 @@ EXAMPLES = {
     "speed": (
         "speed --only '*56' --device cpu",
         "speed --pack 1 2 4 8",
+        "speed --only 'imagenet_*' --batch-size 64",
     ),
     "theory": ("theory --layers 60 --results-dir elsewhere",),
     "verify-paper": (

@@ -60,7 +60,7 @@ def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     notes = _notes([row for rows in tables.values() for row in rows], device)
     if tables["torchvision"]:
         notes.append(
-            "Beside torchvision's models: bare loops with the same settings, taking turns; images of 224 x 224 pixels."
+            "Beside torchvision's models: bare loops with the same settings, taking turns, on noise of 224 pixels."
         )
     notes = "\n".join(f"- {note}" for note in notes)
     return "\n\n".join([*parts, notes]) + "\n"

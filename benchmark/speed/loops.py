@@ -1,7 +1,7 @@
 """The loops that are measured side by side, each as a function that makes one training step.
 
-Shapes: images (B, 3, S, S), S = 32, or 224 for ImageNet's networks; labels (B,). The images are noise: time does not
-depend on what they show.
+Shapes: images (B, 3, S, S), S = 32, or 224 for ImageNet's networks; labels (B,). The images are noise: time does
+not depend on what they show.
 """
 
 import dataclasses

@@ -52,7 +52,18 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
 
 
 def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
-    words = ("--only", "imagenet_hbnet18", "--blocks", 1, "--steps", 2, "--batch-size", 2, "--results-dir", tmp_path)
+    words = (
+        "--only",
+        "imagenet_hbnet18",
+        "--blocks",
+        1,
+        "--steps",
+        2,
+        "--batch-size",
+        2,
+        "--results-dir",
+        tmp_path,
+    )
     code, (out, _) = run(monkeypatch, capsys, *words)
     assert code == 0
     assert "imagenet_hbnet18 and torchvision's resnet18" in out
@@ -64,7 +75,9 @@ def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
         assert row[f"{loop} images/s"] == pytest.approx(2000 / row[f"{loop} ms"], rel=1e-3)
         assert row[f"{loop} memory bytes"] > 4 * 11_689_512
     assert row["throughput ratio"] == pytest.approx(row["torchvision ms"] / row["ours ms"], rel=1e-3)
-    assert row["memory ratio"] == pytest.approx(row["ours memory bytes"] / row["torchvision memory bytes"], rel=1e-3)
+    assert row["memory ratio"] == pytest.approx(
+        row["ours memory bytes"] / row["torchvision memory bytes"], rel=1e-3
+    )
     (text,) = tmp_path.glob("tables/*.md")
     assert "## ImageNet's networks beside torchvision's" in text.read_text()
 

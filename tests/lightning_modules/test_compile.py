@@ -10,6 +10,7 @@ CASES = [
     ("cifar_hbnet20", {"depth": 14}),
     ("cifar_agdresnet20", {"depth": 14}),
     ("cifar_agdnet40", {"depth": 13, "reading": "fixed_point"}),
+    ("imagenet_hbnet18", {"widths": (8, 12, 16, 20)}),
 ]
 
 

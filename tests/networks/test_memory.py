@@ -15,7 +15,13 @@ from lightning_modules.networks import create_network
 from lightning_modules.networks.updates import UpdateRule
 
 ROOT = Path(__file__).parents[2]
-DEPTH = {"cifar_densenet40": 13, "cifar_agdnet40": 13, "cifar_densenet_bc100": 16}
+DEPTH = {
+    "cifar_densenet40": 13,
+    "cifar_agdnet40": 13,
+    "cifar_densenet_bc100": 16,
+    "imagenet_densenet121": 121,
+    "imagenet_agdnet121": 121,
+}
 CASES = [
     ("cifar_densenet40", {}),
     ("cifar_densenet_bc100", {}),
@@ -25,13 +31,15 @@ CASES = [
         for reading in ("residual", "fixed_point")
         for coefficients in ("learned", "fixed")
     ),
+    ("imagenet_densenet121", {"growth": 4}),
+    ("imagenet_agdnet121", {"growth": 4, "coefficients": "fixed"}),
 ]
 
 
-def train(network, steps=2):
+def train(network, size=8, steps=2):
     """Losses of a few steps of SGD; dropout draws from one seed."""
     torch.manual_seed(1)
-    images, labels = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    images, labels = torch.randn(4, 3, size, size, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     losses = []
     for _ in range(steps):
@@ -50,7 +58,8 @@ def test_same_training_and_running_statistics(name, options):
     )
     efficient.load_state_dict(usual.state_dict())
     usual, efficient = usual.double(), efficient.double()
-    assert train(efficient) == pytest.approx(train(usual), rel=1e-12)
+    size = 32 if name.startswith("imagenet_") else 8
+    assert train(efficient, size) == pytest.approx(train(usual, size), rel=1e-12)
     for (key, value), other in zip(usual.state_dict().items(), efficient.state_dict().values(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-10, atol=1e-12, msg=key)
     norms = [m for m in efficient.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -92,11 +101,11 @@ def test_a_third_of_the_bytes_are_kept_for_the_backward_pass():
     assert efficient < usual / 3
 
 
-def peak_of_a_step(name):
+def peak_of_a_step(name, size=32, **options):
     """Bytes that torch has allocated at the peak of forward and backward pass, exactly."""
     torch.manual_seed(0)
-    network = create_network(name).to(memory_format=torch.channels_last)
-    images = torch.randn(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    network = create_network(name, **options).to(memory_format=torch.channels_last)
+    images = torch.randn(8, 3, size, size).contiguous(memory_format=torch.channels_last)
     network(images).sum().backward()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         network(images).sum().backward()
@@ -109,10 +118,20 @@ def test_accelerated_structures_take_a_resnets_memory(name):
     assert peak_of_a_step(name) < 1.05 * peak_of_a_step("cifar_resnet20")
 
 
+@pytest.mark.parametrize(("depth", "ratio"), [(34, 1.05), (50, 1.08)])
+@pytest.mark.parametrize("method", ["heavy_ball", "nesterov"])
+def test_on_imagenets_blocks_hardly_more(method, depth, ratio):
+    """A stage's x_0 and one gradient come on top, and a bottleneck's features are wide."""
+    small = {"size": 128, "widths": (16, 32, 64, 128)}
+    peak = peak_of_a_step(f"imagenet_hbnet{depth}", method=method, **small)
+    assert peak < ratio * peak_of_a_step(f"imagenet_resnet{depth}", **small)
+
+
 @pytest.mark.parametrize("reading", ["residual", "fixed_point"])
 @pytest.mark.parametrize("coefficients", ["learned", "fixed"])
-def test_points_computed_again_give_the_same_gradients(reading, coefficients, monkeypatch):
-    network = create_network("cifar_agdresnet20", depth=20, reading=reading, coefficients=coefficients)
+@pytest.mark.parametrize("name", ["cifar_agdresnet20", "imagenet_hbnet50"])
+def test_points_computed_again_give_the_same_gradients(name, reading, coefficients, monkeypatch):
+    network = create_network(name, method="nesterov", reading=reading, coefficients=coefficients)
     images = torch.randn(4, 3, 16, 16)
 
     def gradients():
