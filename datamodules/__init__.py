@@ -1,4 +1,4 @@
-"""Datamodules that serve uint8 images from memory. Attributes load on first use, so the import is cheap."""
+"""Datamodules that serve images, from memory or from disk. Attributes load on first use, so the import is cheap."""
 
 from importlib import import_module
 from typing import Any
@@ -9,6 +9,7 @@ _HOME = {
     "DataError": "datamodules.errors",
     "DigitsDataModule": "datamodules.digits",
     "ImageFolderDataModule": "datamodules.image_folder",
+    "ImageNetDataModule": "datamodules.imagenet",
 }
 __all__ = list(_HOME)
 

@@ -25,6 +25,19 @@ class Arrays:
     class_names: tuple[str, ...]
 
 
+def split_validation(count: int, validation: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training images that are held out and of the others, the same for every run.
+
+    Raises:
+        DataError: there are not so many.
+    """
+    if not 0 <= validation < count:
+        raise DataError(f"cannot hold out {validation} of {count} training images; take 0 to {count - 1}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    held_out, kept = (part.sort().values for part in order.split([validation, count - validation]))
+    return held_out, kept
+
+
 class ArrayDataModule(pl.LightningDataModule):
     """Base class; a data set defines ``identity``, ``prepare_data`` and ``load``.
 
@@ -68,13 +81,7 @@ class ArrayDataModule(pl.LightningDataModule):
         if self.arrays is not None:
             return
         arrays = self.load()
-        count = len(arrays.train_labels)
-        if not 0 <= self.validation < count:
-            raise DataError(f"cannot hold out {self.validation} of {count} training images; take 0 to {count - 1}")
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
-        self.held_out, self.kept = (
-            part.sort().values for part in order.split([self.validation, count - self.validation])
-        )
+        self.held_out, self.kept = split_validation(len(arrays.train_labels), self.validation)
         self.mean, self.std = channel_statistics(arrays.train_images)
         self.arrays = arrays
 

@@ -1,35 +1,26 @@
 """Any folder or tar of images in train/ and test/ classes, decoded once into a cached uint8 array."""
 
 import hashlib
-import io
 import math
 import os
-import sys
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock
 from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import track
 
 from datamodules.array import ArrayDataModule, Arrays
+from datamodules.cache import cache_folder, replace_atomically
+from datamodules.decoding import open_image, to_rgb
 from datamodules.errors import DataError
 from datamodules.images import ImageFile, ImageFolderInfo, is_image_folder, read_images, scan_images
+from datamodules.parallel import map_in_order, show_progress
 
 __all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
 
 CACHE_VERSION = 2
-MAX_PIXELS = 50_000_000
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
-"""Decoded whatever a file is called; others are not tried, as Pillow would run Ghostscript on PostScript."""
 
 
 class ImageFolderDataModule(ArrayDataModule):
@@ -64,7 +55,7 @@ class ImageFolderDataModule(ArrayDataModule):
     ) -> None:
         super().__init__(batch_size, augment, **options)
         self.data_dir, self.image_size, self.workers, self.name = Path(data_dir), image_size, workers, name
-        self.cache_dir = Path(cache_dir or os.environ.get("OIN_CACHE_DIR") or _default_cache())
+        self.cache_dir = cache_folder(cache_dir)
 
     @property
     def info(self) -> ImageFolderInfo:
@@ -121,8 +112,8 @@ class ImageFolderDataModule(ArrayDataModule):
 
         images: np.ndarray | None = None
         with ThreadPoolExecutor(workers) as pool:
-            decoded = _map_in_order(pool, decode, read_images(info), ahead=64 * workers)
-            for file, image in _show_progress(decoded, len(info.files), info.path.name):
+            decoded = map_in_order(pool, decode, read_images(info), ahead=64 * workers)
+            for file, image in show_progress(decoded, len(info.files), *_announcement(info)):
                 if images is None:
                     images = _allocate((len(info.files), *image.shape), info.path)
                 if image.shape != images.shape[1:]:
@@ -131,6 +122,11 @@ class ImageFolderDataModule(ArrayDataModule):
                 images[position[file.name]] = image
         assert images is not None
         return images
+
+
+def _announcement(info: ImageFolderInfo) -> tuple[str, str]:
+    name = info.path.name
+    return f"decoding {name}", f"decoding {len(info.files):,} images of {name} (once)"
 
 
 def _allocate(shape: tuple[int, ...], path: Path) -> np.ndarray:
@@ -150,46 +146,20 @@ def decode_image(data: bytes, name: str, image_size: int | None = None) -> np.nd
     """(H, W, 3) uint8 of one encoded image, turned as its EXIF orientation says.
 
     Raises:
-        DataError: it is damaged or has more than ``MAX_PIXELS`` pixels; ``name`` says which.
+        DataError: it is damaged or too large; ``name`` says which.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read"
-                )
-            image = ImageOps.exif_transpose(image).convert("RGB")
-            if image_size:
-                image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
-            return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is not a readable image ({error})") from error
-
-
-def _map_in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
-    """``pool.map`` that holds at most ``ahead`` items in memory."""
-    pending: deque = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def _show_progress(items: Iterable, total: int, name: str) -> Iterable:
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return track(items, f"decoding {name}", total, console=console, transient=True)
-    print(f"decoding {total:,} images of {name} (once)", file=sys.stderr)
-    return items
+    with open_image(data, name) as image:
+        image = to_rgb(image)
+        if image_size:
+            image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
+        return np.asarray(image)
 
 
 def _write_cache(path: Path, images: np.ndarray) -> None:
     """The array and its checksum beside it; the checksum comes first, so an array never lacks one."""
     digest = _digest(path, images)
-    _replace(path.with_suffix(".sha256"), lambda file: file.write(digest.encode()))
-    _replace(path, lambda file: np.save(file, images))
+    replace_atomically(path.with_suffix(".sha256"), lambda file: file.write(digest.encode()))
+    replace_atomically(path, lambda file: np.save(file, images))
 
 
 def _digest(path: Path, images: np.ndarray) -> str:
@@ -197,20 +167,6 @@ def _digest(path: Path, images: np.ndarray) -> str:
     digest = hashlib.sha256(f"{path.stem} {images.shape} {images.dtype}".encode())
     digest.update(np.ascontiguousarray(images))
     return digest.hexdigest()
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _read_cache(path: Path) -> np.ndarray | None:
@@ -221,7 +177,3 @@ def _read_cache(path: Path) -> np.ndarray | None:
     except (OSError, ValueError, EOFError):
         return None
     return images if _digest(path, images) == digest else None
-
-
-def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "optimizer-inspired-networks"

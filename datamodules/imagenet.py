@@ -1,0 +1,174 @@
+"""ImageNet, or any folder of photographs in classes: read from disk while a network trains."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datamodules.archives import extract_archives
+from datamodules.array import split_validation
+from datamodules.cache import cache_folder
+from datamodules.errors import DataError
+from datamodules.listing import Listing, Split, list_images
+from datamodules.resized import ResizedImages, resize_all, resized_path
+from datamodules.sampling import EpochSampler
+from datamodules.streams import ImageFiles, ImageStream, Photographs, Pixels, resized_side
+
+IMAGE_SIZE = 224
+MOST_WORKERS = 16
+
+
+class ImageNetDataModule(pl.LightningDataModule):
+    """Photographs in ``train/<class>/`` and ``val/<class>/`` (or ``test/``), or ImageNet's official archives.
+
+    Training images are cropped at random (RandomResizedCrop) and flipped, evaluation takes the central crop. Archives
+    are extracted beside themselves once, by ``prepare_data``. A data set with ImageNet's class names must be complete.
+
+    ``val_dataloader`` serves the held-out training images if ``validation`` > 0. Otherwise it serves the test images
+    (ImageNet's validation set), to draw a curve from and never to select by.
+
+    Args:
+        data_dir: the folder.
+        image_size: pixels of the crop's side.
+        batch_size: of training, over all devices.
+        augment: crop at random and flip; else training images are cropped as in evaluation.
+        validation: training images held out, the same for every seed.
+        seed: of the order and the augmentation.
+        eval_batch_size: of validation and test, over all devices.
+        resized: read images from a cache in which they are resized beforehand, to the shorter side that evaluation
+            takes its crop from (256 for 224).
+        subset: accept a part of ImageNet; its name says so.
+        cache_dir: of the resized images; by default ``$OIN_CACHE_DIR``, or ``~/.cache/optimizer-inspired-networks``.
+        workers: processes that read and crop; by default ``$OIN_WORKERS``, or one a core, shared by the devices of a
+            machine, and at most 16. 0 reads in this process.
+
+    Raises:
+        DataError: (from ``prepare_data``, ``setup`` and ``identity``) the images cannot be used; see ``list_images``.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        image_size: int = IMAGE_SIZE,
+        batch_size: int = 256,
+        augment: bool = True,
+        validation: int = 0,
+        seed: int = 0,
+        eval_batch_size: int = 128,
+        resized: bool = False,
+        subset: bool = False,
+        cache_dir: str | Path | None = None,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        if image_size < 1:
+            raise DataError(f"image size {image_size} is not a number of pixels; 224 is usual")
+        self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.validation, self.seed = validation, seed
+        self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)
+        self.workers = workers
+
+    @property
+    def listing(self) -> Listing:
+        return list_images(self.data_dir, self.subset)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """``name``, ``source`` and ``checksum`` of the data; the checksum is of names and sizes."""
+        listing = self.listing
+        resized = f" (pre-resized to {resized_side(self.image_size)})" if self.resized else ""
+        folders = f"{listing.train.folder.name} and {listing.test.folder.name}"
+        return {
+            "name": listing.name + resized,
+            "source": f"folders {folders}, {listing.format}, checksum of names and sizes",
+            "checksum": listing.checksum,
+        }
+
+    def prepare_data(self) -> None:
+        extract_archives(self.data_dir)
+        if self.resized:
+            resize_all(self.listing, resized_side(self.image_size), self.cache_dir, usable_cores())
+
+    def setup(self, stage: str | None = None) -> None:
+        self.held_out, self.kept = split_validation(len(self.listing.train), self.validation)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.listing.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return 3, self.image_size, self.image_size
+
+    @property
+    def num_train(self) -> int:
+        """Images that are trained on, without the held-out ones."""
+        return len(self.listing.train) - self.validation
+
+    @property
+    def num_test(self) -> int:
+        return len(self.listing.test)
+
+    def train_dataloader(self) -> ImageStream:
+        split = self.listing.train
+        return self._stream(split, self.kept, self.batch_size, shuffle=True, augment=self.augment)
+
+    def val_dataloader(self) -> ImageStream:
+        if self.validation:
+            return self._stream(self.listing.train, self.held_out, self.eval_batch_size)
+        return self.test_dataloader()
+
+    def test_dataloader(self) -> ImageStream:
+        split = self.listing.test
+        return self._stream(split, torch.arange(len(split)), self.eval_batch_size)
+
+    def _stream(
+        self, split: Split, indices: Tensor, batch_size: int, shuffle: bool = False, augment: bool = False
+    ) -> ImageStream:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if not shuffle:
+            batch_size = min(batch_size, len(indices)) // world_size * world_size or world_size
+        sampler = EpochSampler(indices, batch_size, shuffle, self.seed, rank, world_size)
+        images = Photographs(self._pixels(split), split.labels, self.image_size, augment, self.seed)
+        device: Any = self.trainer.strategy.root_device if self.trainer else "cpu"
+        return ImageStream(images, sampler, self._workers(), device)
+
+    def _pixels(self, split: Split) -> Pixels:
+        if not self.resized:
+            return ImageFiles(split)
+        listing = self.listing
+        path = resized_path(listing, resized_side(self.image_size), self.cache_dir)
+        return ResizedImages(path, 0 if split is listing.train else len(listing.train))
+
+    def _workers(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        devices = self.trainer.num_devices if self.trainer else 1
+        return default_workers(devices)
+
+
+def default_workers(devices: int = 1) -> int:
+    """Worker processes of each device.
+
+    Raises:
+        DataError: ``$OIN_WORKERS`` is no count.
+    """
+    if not (asked := os.environ.get("OIN_WORKERS")):
+        return max(1, min(usable_cores() // devices, MOST_WORKERS))
+    if not asked.isascii() or not asked.isdigit():
+        raise DataError(f"OIN_WORKERS is {asked!r}; it must be a number of processes, 0 or more")
+    return int(asked)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
