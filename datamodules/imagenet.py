@@ -24,11 +24,12 @@ MOST_WORKERS = 16
 class ImageNetDataModule(pl.LightningDataModule):
     """Photographs in ``train/<class>/`` and ``val/<class>/`` (or ``test/``), or ImageNet's official archives.
 
-    Training images are cropped at random (RandomResizedCrop) and flipped, evaluation takes the central crop. Archives
-    are extracted beside themselves once, by ``prepare_data``. A data set with ImageNet's class names must be complete.
+    Training images are cropped at random (RandomResizedCrop) and flipped, evaluation takes the central crop.
+    Archives are extracted beside themselves once, by ``prepare_data``. What has ImageNet's class names must be all
+    of ImageNet.
 
-    ``val_dataloader`` serves the held-out training images if ``validation`` > 0. Otherwise it serves the test images
-    (ImageNet's validation set), to draw a curve from and never to select by.
+    ``val_dataloader`` serves the held-out training images if ``validation`` > 0. Otherwise it serves the test
+    images (ImageNet's validation set), to draw a curve from and never to select by.
 
     Args:
         data_dir: the folder.
@@ -41,12 +42,13 @@ class ImageNetDataModule(pl.LightningDataModule):
         resized: read images from a cache in which they are resized beforehand, to the shorter side that evaluation
             takes its crop from (256 for 224).
         subset: accept a part of ImageNet; its name says so.
-        cache_dir: of the resized images; by default ``$OIN_CACHE_DIR``, or ``~/.cache/optimizer-inspired-networks``.
-        workers: processes that read and crop; by default ``$OIN_WORKERS``, or one a core, shared by the devices of a
-            machine, and at most 16. 0 reads in this process.
+        cache_dir: of the resized images; by default as ``cache_folder``.
+        workers: processes that read and crop; by default ``$OIN_WORKERS``, or one a core, shared by the devices of
+            a machine, and at most 16. 0 reads in this process.
 
     Raises:
-        DataError: (from ``prepare_data``, ``setup`` and ``identity``) the images cannot be used; see ``list_images``.
+        DataError: (from ``prepare_data``, ``setup`` and ``identity``) the images cannot be used; see
+            ``list_images``.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Images resized beforehand to a common shorter side: pixels in one memory-mapped file, read without decoding.
 
-Pixels and not JPEGs: nothing is lost a second time, so evaluation gives the same bits as from the original files, and
-reading an image is a copy. The price is disk: about 260 kB an image at 256 pixels. Images differ in shape, so they lie
-end to end, with an index of where each starts, its shape and its checksum, which is checked whenever it is read.
+Pixels and not JPEGs: nothing is lost a second time, so evaluation gives the same bits as from the original files,
+and reading an image is a copy. The price is disk: about 260 kB an image at 256 pixels. Images differ in shape, so
+they lie end to end, with an index of where each starts, its shape and its checksum, which is checked whenever it is
+read.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ class _Index:
 
 
 class ResizedImages:
-    """The resized images of a listing, ``first`` and following. Cheap to hand to a worker: it opens the files itself.
+    """The resized images of a listing, ``first`` and following. A worker that is handed it opens the files itself.
 
     Raises:
         DataError: the files are not there or not whole; (from a call) an image was altered.

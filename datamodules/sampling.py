@@ -14,9 +14,9 @@ Key = tuple[int, int]
 class EpochSampler:
     """Batches of keys, one epoch a pass; the order comes from a generator keyed by (seed, epoch).
 
-    So an epoch is the same whatever came before it and however many workers read it. Of each global batch every rank
-    has an equal contiguous part. In training a last batch that cannot be shared out equally loses the rest, fewer
-    images than there are ranks; in evaluation parts may differ by one image, and none is lost or served twice.
+    So an epoch is the same whatever came before it and however many workers read it. Of each global batch every
+    rank has an equal contiguous part. In training a last batch that cannot be shared out equally loses the rest,
+    fewer images than there are ranks; in evaluation parts may differ by one image, none lost or served twice.
 
     Args:
         indices: (N,) images to serve.
