@@ -18,7 +18,7 @@ OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) 
 TRACKING = $(if $(WANDB),--wandb $(WANDB))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-hypothesis tables report theory verify-paper speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-imagenet reproduce-hypothesis tables report theory verify-paper speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ reproduce-cifar: $(STAMP) ## Reproduce the paper's CIFAR table (PROFILE=short fo
 
 plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will take
 	$(BIN)/python -m benchmark plan cifar $(OPTIONS)
+
+reproduce-imagenet: $(STAMP) ## Reproduce the ImageNet table from DATA_DIR=..., or train on any image folder there
+	$(BIN)/python -m benchmark run imagenet $(OPTIONS) $(TRACKING)
 
 tables: $(STAMP) ## Make results/tables and results/plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"

@@ -122,6 +122,9 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         networks=command.network,
         validation=command.validation,
         precision=command.precision,
+        image_size=command.image_size,
+        resized=command.cache,
+        subset=command.subset,
     )
     cells, problems = grid.check_networks(cells)
     if isinstance(command, Run):

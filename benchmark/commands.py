@@ -25,7 +25,7 @@ class Selection:
     """Integers; by default the experiment's own, such as 0 1 2."""
     data_dir: Path | None = None
     """A folder or tar of images in train/ and test/ classes, or the folder of the official data sets; by default
-    data/, where they are downloaded to."""
+    data/, where CIFAR is downloaded to. imagenet takes any folder with train/ and val/, or ImageNet's archives."""
     results_dir: Path = Path("results")
     """Where records, tables and plots go."""
     only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
@@ -36,6 +36,13 @@ class Selection:
     """Any registered networks in place of the table's rows, e.g. cifar_hbnet20:reading=fixed_point,depth=26."""
     validation: int = 0
     """Training images to hold out, e.g. 5000: curves are then of these, and a choice can be made by them."""
+    image_size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 0
+    """Crop photographs (imagenet) to this side, e.g. 64 for Tiny-ImageNet; by default the profile's, 224."""
+    cache: bool = False
+    """Read photographs from pixels that are resized beforehand, once, to 256 for crops of 224: much faster, much
+    larger on disk ($OIN_CACHE_DIR), and named in the record."""
+    subset: bool = False
+    """Take a part of ImageNet, and name it so in the record; without this it must be complete."""
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: str = "auto"

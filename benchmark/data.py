@@ -2,6 +2,7 @@
 
 CIFAR comes from its official release, downloaded into ``data_dir``, or, if ``data_dir`` is a folder or tar of
 images in train/ and test/ classes, from those: a copy, labelled as such and never mixed with the official one.
+``imagenet`` is what ``data_dir`` holds: ImageNet if it is complete, else an image folder under its own name.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.specs import DataSpec
-from datamodules import CIFAR10DataModule, CIFAR100DataModule, DataError, DigitsDataModule, ImageFolderDataModule
+from benchmark.specs import DataSpec, RecipeSpec
+from datamodules import (
+    CIFAR10DataModule,
+    CIFAR100DataModule,
+    DataError,
+    DigitsDataModule,
+    ImageFolderDataModule,
+    ImageNetDataModule,
+)
+from datamodules.archives import extract_archives
 from datamodules.image_folder import is_image_folder, scan_images
 
 
@@ -38,24 +47,31 @@ CIFAR_SHAPE = (3, 32, 32)
 
 
 @lru_cache
-def find_source(name: str, data_dir: Path) -> Source | None:
+def find_source(
+    name: str, data_dir: Path, image_size: int = 0, resized: bool = False, subset: bool = False
+) -> Source | None:
     """The source of a data set, without downloading or decoding; None if an image folder holds another one.
 
+    ImageNet's archives, if there is nothing else, are extracted: nothing in them could be counted otherwise.
+
+    Args:
+        name: of a ``DataSpec``.
+        data_dir: where it lies.
+        image_size, resized, subset: of photographs; see ``ImageNetDataModule``.
+
     Raises:
-        UserError: the folder or archive is unusable, or has a class count that is no CIFAR's.
+        UserError: the folder or archive is unusable, has a class count that is no CIFAR's, or holds a part of
+            ImageNet.
     """
     try:
         if name == "digits":
             datamodule = DigitsDataModule()
             datamodule.prepare_data()
             datamodule.setup()
-            return Source(
-                **datamodule.identity,
-                num_classes=datamodule.num_classes,
-                image_shape=datamodule.image_shape,
-                num_train=datamodule.num_train,
-                num_test=datamodule.num_test,
-            )
+            return _source(datamodule)
+        if name == "imagenet":
+            extract_archives(data_dir)
+            return _source(ImageNetDataModule(data_dir, image_size, resized=resized, subset=subset))
         module, num_classes = OFFICIAL[name]
         if not data_dir.exists() or not is_image_folder(data_dir):
             identity = module(data_dir=data_dir).identity
@@ -81,21 +97,38 @@ def find_source(name: str, data_dir: Path) -> Source | None:
         raise UserError(str(error)) from error
 
 
+def _source(datamodule: Any) -> Source:
+    return Source(
+        **datamodule.identity,
+        num_classes=datamodule.num_classes,
+        image_shape=datamodule.image_shape,
+        num_train=datamodule.num_train,
+        num_test=datamodule.num_test,
+    )
+
+
 def identify(spec: DataSpec, source: Source) -> DataSpec:
     """The spec with the identity of its bytes filled in."""
     return replace(spec, source=source.name, checksum=source.checksum)
 
 
-def create_datamodule(spec: DataSpec, data_dir: Path, batch_size: int, seed: int) -> Any:
+def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: int) -> Any:
     """The datamodule of a spec, with data prepared (downloaded, decoded) and loaded.
 
     Raises:
         UserError: the data cannot be had, or is not what the spec says.
     """
+    batch_size = recipe.batch_size
     options = {"batch_size": batch_size, "augment": spec.augment, "validation": spec.validation, "seed": seed}
     try:
         if spec.name == "digits":
             datamodule = DigitsDataModule(**options)
+        elif spec.name == "imagenet":
+            options |= {
+                "resized": spec.resized,
+                "subset": True,
+            }  # whether a part will do was asked when it was found
+            datamodule = ImageNetDataModule(data_dir, recipe.image_size, **options)
         elif data_dir.exists() and is_image_folder(data_dir):
             datamodule = ImageFolderDataModule(data_dir, name=spec.source, **options)
         else:

@@ -16,14 +16,21 @@ STEPS, BUDGET_SECONDS = 4, 3.0
 FORWARD_SHARE = 1 / 3
 """An evaluated image costs about a third of a trained one."""
 
+CPU_BATCH_PIXELS = 2**20
+"""Measured at once on a CPU, whose time grows with the batch; 256 photographs may be more than memory holds."""
+
 
 def seconds_per_image(cell: Cell, num_classes: int, image_shape: Sequence[int], device: str) -> float:
     """Time of a training step on random images, divided by its batch.
+
+    On a CPU a large batch of large images is measured by a part of it.
 
     The fastest of a few steps after a first one that warms up: what else the machine does makes steps slower, never
     faster. Large networks stop at two steps.
     """
     batch = cell.recipe.batch_size
+    if device == "cpu":
+        batch = max(1, min(batch, CPU_BATCH_PIXELS // (image_shape[1] * image_shape[2])))
     model = create_model(cell, 0, num_classes, image_shape[0]).to(device)
     optimizer = create_optimizer(model.network, model.recipe)
     images = torch.rand(batch, *image_shape, device=device)

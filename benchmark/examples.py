@@ -11,7 +11,7 @@ EXAMPLES = {
     "run": (
         "run quickstart",
         "run cifar --profile short --seeds 0 1 2 --only '*20*' --dataset cifar10+ --data-dir images.tar.gz",
-        "run cifar --profile short --network cifar_hbnet20:reading=fixed_point,depth=26",
+        "run imagenet --profile short --data-dir imagenette2 --only '*18*' --cache",
     ),
     "tables": (
         "tables cifar",

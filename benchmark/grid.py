@@ -29,6 +29,9 @@ def select_cells(
     networks: Sequence[str] = (),
     validation: int = 0,
     precision: str = "auto",
+    image_size: int = 0,
+    resized: bool = False,
+    subset: bool = False,
 ) -> list[tuple[Cell, Source]]:
     """The resolved cells that a command asks for, each with its data.
 
@@ -46,7 +49,14 @@ def select_cells(
     if not cells:
         keys = [row.key for row in rows or experiment.rows]
         raise UserError(f"no row of {experiment.name} matches {' '.join(only)}; {closest(only[0], keys)}")
-    sources = {cell.data.name: find_source(cell.data.name, data_dir) for cell in cells}
+    if experiment.profiles[profile].image_size:
+        cells = [_with_photographs(cell, image_size, resized) for cell in cells]
+    elif image_size or resized or subset:
+        raise UserError(f"--image-size, --cache and --subset are for photographs; {experiment.name} has none")
+    sources = {
+        cell.data.name: find_source(cell.data.name, data_dir, cell.recipe.image_size, resized, subset)
+        for cell in cells
+    }
     found = [(cell, source) for cell in cells if (source := sources[cell.data.name])]
     missing = [name for name, source in sources.items() if source is None]
     if missing and (datasets or not found):
@@ -66,6 +76,12 @@ def select_cells(
         )
         for cell, source in found
     ]
+
+
+def _with_photographs(cell: Cell, image_size: int, resized: bool) -> Cell:
+    """The cell with the size of its images and whether they are resized beforehand, as asked for."""
+    recipe = replace(cell.recipe, image_size=image_size or cell.recipe.image_size)
+    return replace(cell, data=replace(cell.data, resized=resized), recipe=recipe)
 
 
 def _with_precision(recipe: RecipeSpec, precision: str) -> RecipeSpec:
@@ -113,9 +129,9 @@ def prepare(cells: Sequence[tuple[Cell, Source]], data_dir: Path) -> None:
     Raises:
         UserError: data cannot be had, or a batch is larger than it.
     """
-    specs = {(cell.data.name, cell.recipe.batch_size): cell.data for cell, _ in cells}
-    for (_, batch_size), spec in specs.items():
-        create_datamodule(spec, data_dir, batch_size, seed=0)
+    different = {(cell.data.name, cell.recipe.batch_size): cell for cell, _ in cells}
+    for cell in different.values():
+        create_datamodule(cell.data, data_dir, cell.recipe, seed=0)
 
 
 def check_writable(results: Path) -> None:

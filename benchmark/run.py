@@ -123,7 +123,7 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
 
 def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
     cell, recipe = folder.cell, folder.cell.recipe
-    datamodule = create_datamodule(cell.data, data_dir, recipe.batch_size, folder.seed)
+    datamodule = create_datamodule(cell.data, data_dir, recipe, folder.seed)
     train = _train_by_reference if recipe.loop == "reference" else _train_by_lightning
     tested, rows, memory, traces = train(folder, datamodule, device, on_epoch)
     parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = 1
-ADDED_TO_RECIPE = {"loop": "lightning"}
+ADDED_TO_RECIPE = {"loop": "lightning", "image_size": 0}
 ADDED_TO_NETWORK = {"definition": 1}
+ADDED_TO_DATA = {"resized": False}
 
 Options = Mapping[str, Any]
 
@@ -39,6 +40,7 @@ class DataSpec:
 
     ``checksum`` identifies the bytes; it is filled in from the data itself before a run id is taken.
     ``validation`` counts training images held out; 0 means that the test set alone is evaluated.
+    ``resized``: photographs are read from a cache in which they are resized beforehand.
     """
 
     name: str
@@ -46,6 +48,7 @@ class DataSpec:
     validation: int = 0
     source: str = ""
     checksum: str = ""
+    resized: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class RecipeSpec:
     ``"one_cycle"`` is torch's OneCycleLR with ``learning_rate`` as its peak, stepped every batch.
     ``limit_batches`` > 0 cuts every epoch to that many batches (the smoke profile).
     ``loop``: ``"lightning"``, or ``"reference"`` for the usual loop in plain PyTorch that ours is compared with.
+    ``image_size``: pixels of a side to which photographs are cropped; 0 if images have a size of their own.
     """
 
     epochs: int = 300
@@ -71,6 +75,7 @@ class RecipeSpec:
     compile: str | bool = "auto"
     limit_batches: int = 0
     loop: str = "lightning"
+    image_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Experiment:
     """A table as data: rows times data sets, a recipe for each profile and the seeds it asks for.
 
     ``report`` says what is made of the records: ``"comparison"`` (the table of rows and data sets and its plots) or
-    ``"hypothesis"`` (methods against depth, and the rank correlation).
+    ``"hypothesis"`` (methods against depth, and the rank correlation). ``top5`` tabulates the top-5 error as well.
     """
 
     name: str
@@ -126,6 +131,7 @@ class Experiment:
     default_profile: str
     seeds: tuple[int, ...] = (0, 1, 2)
     report: str = "comparison"
+    top5: bool = False
 
     def row(self, key: str) -> Row | None:
         """The row with this key, or None for a row that was added on the command line."""
@@ -192,15 +198,15 @@ def run_id(cell: Cell, seed: int) -> str:
     Two spellings of the same mapping give the same id; a mere change of commit keeps it. Fields that came after the
     first records are left out at their default, so that those keep their ids.
     """
-    network, recipe = to_dict(cell.network), to_dict(cell.recipe)
-    for fields, added in ((network, ADDED_TO_NETWORK), (recipe, ADDED_TO_RECIPE)):
+    network, data, recipe = to_dict(cell.network), to_dict(cell.data), to_dict(cell.recipe)
+    for fields, added in ((network, ADDED_TO_NETWORK), (data, ADDED_TO_DATA), (recipe, ADDED_TO_RECIPE)):
         for name, default in added.items():
             if fields[name] == default:
                 del fields[name]
     decisive = {
         "schema": SCHEMA_VERSION,
         "network": network,
-        "data": to_dict(cell.data),
+        "data": data,
         "recipe": recipe,
         "profile": cell.profile,
         "seed": seed,

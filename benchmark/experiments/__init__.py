@@ -1,12 +1,19 @@
 """The tables, one module each. ``get_experiment(name)`` and ``EXPERIMENTS``."""
 
 from benchmark.errors import UserError, closest
-from benchmark.experiments import cifar, quickstart
+from benchmark.experiments import cifar, imagenet, quickstart
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS
 from benchmark.specs import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    e.name: e for e in (cifar.EXPERIMENT, quickstart.EXPERIMENT, HYPOTHESIS_DIGITS, HYPOTHESIS_CIFAR)
+    e.name: e
+    for e in (
+        cifar.EXPERIMENT,
+        imagenet.EXPERIMENT,
+        quickstart.EXPERIMENT,
+        HYPOTHESIS_DIGITS,
+        HYPOTHESIS_CIFAR,
+    )
 }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmark.duration import format_duration
 from benchmark.report.lines import Entry, Line
+from benchmark.report.published import Published
 from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import PairedDifference, Summary, UnpairedDifference
 
@@ -87,11 +88,11 @@ def difference_text(difference: PairedDifference | UnpairedDifference | None) ->
     return f"{signed(difference.mean)} [{signed(difference.low)}, {signed(difference.high)}]"
 
 
-def published_text(entry: Entry) -> str:
-    """The published error, marked unless it was verified."""
-    if entry.published is None:
+def published_text(published: Published | None) -> str:
+    """A published error, marked unless it was verified."""
+    if published is None:
         return NOTHING
-    return f"{entry.published.value:.2f}{'' if entry.published.verified else UNVERIFIED}"
+    return f"{published.value:.2f}{'' if published.verified else UNVERIFIED}"
 
 
 def signed(value: float) -> str:
@@ -132,16 +133,19 @@ def _column(
 
 
 def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list[Cell]]]:
-    group = data_label(dataset)
     entries = [line.entries[dataset] for line in lines]
+    group = "top-1" if any(e.top5 for e in entries) else data_label(dataset)
     return [
         (Column(group, "error"), [Cell(error_text(e)) for e in entries]),
-        (Column(group, "published"), [Cell(published_text(e)) for e in entries]),
+        (Column(group, "published"), [Cell(published_text(e.published)) for e in entries]),
         (Column(group, "gap"), [Cell(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
         (
             Column(group, "difference"),
             [Cell(difference_text(e.difference), e.is_significant) for e in entries],
         ),
+        (Column("top-5", "error"), [Cell(summary_text(e.top5, 0)) for e in entries]),
+        (Column("top-5", "published"), [Cell(published_text(e.published_top5)) for e in entries]),
+        (Column("top-5", "gap"), [Cell(NOTHING if e.top5_gap is None else signed(e.top5_gap)) for e in entries]),
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmark.ledger import Record
 from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
-from benchmark.report.sections import Section
+from benchmark.report.sections import Section, is_what_it_stands_for
 from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
 
 
@@ -15,7 +15,8 @@ class Entry:
     """A row on a data set: test error (percent), difference to the baseline (percentage points), published error.
 
     ``adjusted_p`` is the difference's p value after Holm's correction over all comparisons of the section.
-    ``diverged`` counts runs whose loss left the finite numbers; they are in no mean.
+    ``diverged`` counts runs whose loss left the finite numbers; they are in no mean. ``top5`` and its published
+    number are of the top-5 error, where the experiment tabulates that.
     """
 
     error: Summary | None
@@ -23,11 +24,18 @@ class Entry:
     published: Published | None
     diverged: int
     adjusted_p: float | None = None
+    top5: Summary | None = None
+    published_top5: Published | None = None
 
     @property
     def gap(self) -> float | None:
         """Our mean test error minus the published one, in percentage points."""
         return self.error.mean - self.published.value if self.error and self.published else None
+
+    @property
+    def top5_gap(self) -> float | None:
+        """As ``gap``, of the top-5 error."""
+        return self.top5.mean - self.published_top5.value if self.top5 and self.published_top5 else None
 
     @property
     def is_significant(self) -> bool:
@@ -106,16 +114,25 @@ def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNum
 
 
 def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbers: PublishedNumbers) -> Entry:
-    errors = errors_by_seed(section.of(row, dataset, "done"))
+    done = section.of(row, dataset, "done")
+    errors = errors_by_seed(done)
+    top5 = [error for r in done if (error := r.result.get("test_top5_error")) is not None]
     theirs = errors_by_seed(section.of(baseline, dataset, "done")) if baseline else {}
     return Entry(
         error=summarize(errors.values()) if errors else None,
         difference=paired_difference(errors, theirs) if errors.keys() & theirs.keys() else None,
         published=_published(section, row, dataset, numbers),
         diverged=len(section.of(row, dataset, "diverged")),
+        top5=summarize(top5) if top5 and section.experiment.top5 else None,
+        published_top5=_published(section, row, dataset, numbers, "top5"),
     )
 
 
-def _published(section: Section, row: str, dataset: str, numbers: PublishedNumbers) -> Published | None:
+def _published(
+    section: Section, row: str, dataset: str, numbers: PublishedNumbers, metric: str = "top1"
+) -> Published | None:
+    """None for a row or data of another kind: the images of a folder are not those that the number is of."""
     known, data = section.experiment.row(row), section.experiment.datasets.get(dataset)
-    return numbers.find(known.published, data) if known and data else None
+    if not known or not data or not all(map(is_what_it_stands_for, section.of(dataset=dataset))):
+        return None
+    return numbers.find(known.published, data, metric)

@@ -181,7 +181,8 @@ def _code(done: list[Record]) -> list[str]:
 
 
 def _published(lines: list[Line]) -> list[str]:
-    published = [e.published for line in lines for e in line.entries.values() if e.published]
+    entries = [entry for line in lines for entry in line.entries.values()]
+    published = [number for e in entries for number in (e.published, e.published_top5) if number]
     if all(p.verified for p in published):
         return []
     return [f"{UNVERIFIED} published number not checked against the paper's PDF."]
@@ -204,6 +205,7 @@ def _unique(records: list[Record], name: str) -> list[str]:
 def _describe(recipe: Mapping[str, Any]) -> str:
     """Every setting that has an effect."""
     idle = {"limit_batches"} if not recipe["limit_batches"] else set()
+    idle |= {"image_size"} if not recipe["image_size"] else set()
     idle |= {"milestones"} if recipe["schedule"] != "step" else set()
     return ", ".join(f"{in_words(name)} {value_text(value)}" for name, value in recipe.items() if name not in idle)
 
@@ -215,7 +217,9 @@ def in_words(name: str) -> str:
 
 def value_text(value: Any) -> str:
     """A field's value as a note says it."""
-    return _list(value) if isinstance(value, list) else str(value).replace("_", " ")
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
 def _list(values: Iterable[Any]) -> str:

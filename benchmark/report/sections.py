@@ -138,6 +138,12 @@ def data_name(record: Record) -> str:
     )
 
 
+def is_what_it_stands_for(record: Record) -> bool:
+    """Whether the data is the data set of its title, perhaps in a copy, and not other images in its place."""
+    name = record.cell.data.name
+    return data_name(record).startswith(TITLES.get(name, name))
+
+
 def data_copy(record: Record) -> str:
     """What tells the data from the whole official release: ``JPEG copy``, ``5000 held out``, both or nothing."""
     name, validation = record.cell.data.name, record.cell.data.validation
