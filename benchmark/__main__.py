@@ -159,10 +159,14 @@ def _name_problems(problems: list[str]) -> int:
 
 def _measure_speed(command: Speed) -> int:
     counts = parse_counts(command.pack)
+    if command.feed is not None and not 0 < command.feed < float("inf"):
+        raise UserError(f"--feed is {command.feed}; it must be a number of images per second above 0")
 
     from benchmark import grid, machine
     from benchmark.report.speed import write_speed
+    from benchmark.report.speed_input import write_input
     from benchmark.speed import suite
+    from benchmark.speed.input import measure_input
 
     device = machine.choose_device(command.device)
     settings = suite.Settings(
@@ -193,6 +197,8 @@ def _measure_speed(command: Speed) -> int:
         if rows := measure():
             measured[table] = rows
             paths = write_speed(command.results_dir, measured, environment)
+    photographs = measure_input(command.data_dir, command.blocks, print)
+    paths += write_input(command.results_dir, photographs, command.feed, suite.input_environment())
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

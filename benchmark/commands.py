@@ -105,7 +105,8 @@ class Report:
 
 @dataclass(frozen=True)
 class Speed:
-    """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs."""
+    """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs;
+    and how many photographs a core can read."""
 
     only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
     """Networks that match, such as '*56'; by default all six for CIFAR, and their ablations. 'imagenet_*' are
@@ -123,6 +124,10 @@ class Speed:
     """Steps of a turn."""
     pack: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
     """Also measure N runs at once on the device, as processes and stacked into one model, e.g. --pack 1 2 4 8."""
+    data_dir: Path | None = None
+    """Photographs in train/ and val/ classes to measure reading with; by default some are made."""
+    feed: Annotated[float | None, tyro.conf.arg(metavar="IMAGES")] = None
+    """Images per second: say how many cores read so many photographs, as for ImageNet networks measured on a GPU."""
     results_dir: Path = Path("results")
     """Where the tables and the chart go."""
 

@@ -27,6 +27,7 @@ EXAMPLES = {
         "speed --only '*56' --device cpu",
         "speed --pack 1 2 4 8",
         "speed --only 'imagenet_*' --batch-size 64",
+        "speed --data-dir imagenette2 --feed 2500",
     ),
     "theory": ("theory --layers 60 --results-dir elsewhere",),
     "verify-paper": (

@@ -120,27 +120,30 @@ class ImageNetDataModule(pl.LightningDataModule):
     def num_test(self) -> int:
         return len(self.listing.test)
 
+    def training_images(self) -> Photographs:
+        """What training batches are made by, from keys (epoch, index); the held-out images are among them."""
+        return self._images(self.listing.train, self.augment)
+
     def train_dataloader(self) -> ImageStream:
-        split = self.listing.train
-        return self._stream(split, self.kept, self.batch_size, shuffle=True, augment=self.augment)
+        return self._stream(self.training_images(), self.kept, self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> ImageStream:
         if self.validation:
-            return self._stream(self.listing.train, self.held_out, self.eval_batch_size)
+            return self._stream(self._images(self.listing.train), self.held_out, self.eval_batch_size)
         return self.test_dataloader()
 
     def test_dataloader(self) -> ImageStream:
-        split = self.listing.test
-        return self._stream(split, torch.arange(len(split)), self.eval_batch_size)
+        images = self._images(self.listing.test)
+        return self._stream(images, torch.arange(len(images)), self.eval_batch_size)
 
-    def _stream(
-        self, split: Split, indices: Tensor, batch_size: int, shuffle: bool = False, augment: bool = False
-    ) -> ImageStream:
+    def _images(self, split: Split, augment: bool = False) -> Photographs:
+        return Photographs(self._pixels(split), split.labels, self.image_size, augment, self.seed)
+
+    def _stream(self, images: Photographs, indices: Tensor, batch_size: int, shuffle: bool = False) -> ImageStream:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if not shuffle:
             batch_size = min(batch_size, len(indices)) // world_size * world_size or world_size
         sampler = EpochSampler(indices, batch_size, shuffle, self.seed, rank, world_size)
-        images = Photographs(self._pixels(split), split.labels, self.image_size, augment, self.seed)
         device: Any = self.trainer.strategy.root_device if self.trainer else "cpu"
         return ImageStream(images, sampler, self._workers(), device)
 

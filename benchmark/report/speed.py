@@ -32,7 +32,7 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
     Raises:
         UserError: a table that is there cannot be read, or the folder cannot be written.
     """
-    stem = f"speed-{_slug(environment['device'])}"
+    stem = f"speed-{slug(environment['device'])}"
     tables = Path(results) / "tables"
     paths, kept = [], {}
     for name in TABLES:
@@ -217,6 +217,6 @@ def _table(lines: Sequence[Mapping[str, str]]) -> str:
     return tabulate(lines, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def _slug(device: str) -> str:
+def slug(device: str) -> str:
     """``GPU: NVIDIA H200`` as ``gpu-nvidia-h200``."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")

@@ -273,6 +273,15 @@ def environment(settings: Settings) -> dict[str, Any]:
     }
 
 
+def input_environment() -> dict[str, Any]:
+    """What the input path was measured on: never a GPU."""
+    return {
+        "processor": machine.describe_device("cpu"),
+        "versions": machine.versions(),
+        "git": machine.git_state(),
+    }
+
+
 def _how(task: Task) -> Row:
     recipe = task.recipe
     mode = next(name for name, value in COMPILE.items() if value == recipe.compile)

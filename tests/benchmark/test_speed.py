@@ -34,7 +34,9 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
         *("--blocks", 1, "--steps", 2, "--batch-size", 8, "--pack", 1, "--results-dir", tmp_path),
     )
     assert code == 0
-    loops, packed, structures = (pd.read_csv(path) for path in sorted(tmp_path.glob("tables/speed-cpu-*.csv")))
+    photographs, loops, packed, structures = (
+        pd.read_csv(path) for path in sorted(tmp_path.glob("tables/speed-cpu-*.csv"))
+    )
     assert loops["network"].tolist() == structures["network"].tolist() == [NETWORK]
     row = loops.iloc[0]
     assert row["ours vs reference"] == pytest.approx(row["reference ms"] / row["ours ms"], rel=1e-3)
@@ -45,9 +47,13 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
     assert packed["way"].tolist() == ["processes", "stacked"]
     assert packed["images/s"].tolist() == pytest.approx((8000 / packed["ms"]).tolist(), rel=1e-3)
-    (text,) = tmp_path.glob("tables/speed-cpu-*.md")
-    assert "# Speed of a training step" in text.read_text()
-    assert str(text) in out
+    assert photographs["from"].tolist() == ["files", "resized cache"]
+    texts = sorted(tmp_path.glob("tables/speed-cpu-*.md"))
+    assert [text.read_text().splitlines()[0] for text in texts] == [
+        "# Speed of the input path",
+        "# Speed of a training step",
+    ]
+    assert all(str(text) in out for text in texts)
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
 

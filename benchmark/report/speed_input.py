@@ -1,0 +1,107 @@
+"""The table of the input path: what one core reads, and how many cores a GPU's rate asks for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark.errors import UserError
+from benchmark.ledger import write_atomically
+from benchmark.report.grid import three_digits
+from benchmark.report.speed import slug
+
+Row = Mapping[str, Any]
+Rates = Mapping[str, float]
+"""Images per second that are consumed, by what consumes them."""
+
+PHOTOGRAPHS = "imagenet_"
+"""What networks that are fed photographs are called."""
+
+
+def write_input(results: Path, rows: Sequence[Row], asked: float | None, environment: Row) -> list[Path]:
+    """Write ``tables/speed-<device>-input.md`` and its csv.
+
+    Args:
+        results: the results directory; its other speed tables say what GPUs consume.
+        rows: as ``measure_input`` gives them.
+        asked: a rate to feed (images per second) beside those, or None.
+        environment: ``processor``, ``versions`` and ``git``.
+
+    Raises:
+        UserError: a speed table that is there cannot be read.
+    """
+    tables = Path(results) / "tables"
+    rates = measured_rates(tables) | ({f"{asked:,.0f} images/s": asked} if asked else {})
+    stem = f"speed-{slug(environment['processor'])}-input"
+    paths = [tables / f"{stem}.csv", tables / f"{stem}.md"]
+    write_atomically(paths[0], pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n"))
+    write_atomically(paths[1], to_text(rows, rates, environment))
+    return paths
+
+
+def measured_rates(tables: Path) -> dict[str, float]:
+    """Training images per second of every ImageNet network that was measured on a GPU."""
+    rates = {}
+    for path in sorted(tables.glob("speed-gpu-*-loops.csv")):
+        try:
+            for row in pd.read_csv(path).to_dict("records"):
+                if row["network"].startswith(PHOTOGRAPHS):
+                    device = path.stem.removeprefix("speed-").removesuffix("-loops")
+                    rates[f"{row['network']}, {device}, batch {row['batch size']}"] = float(row["images/s"])
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{path} is not a table of speeds ({error!r}); move it away") from error
+    return rates
+
+
+def to_text(rows: Sequence[Row], rates: Rates, environment: Row) -> str:
+    """The tables and what they were measured on, as Markdown."""
+    lines = [
+        {
+            "photographs": f"{row['data']}, {row['images']}",
+            "kB each": f"{row['kB']:.0f}",
+            "read from": row["from"],
+            "images/s a core": f"{row['images/s']:,.0f}",
+            "ms an image": three_digits(1000 / row["images/s"]),
+        }
+        for row in rows
+    ]
+    parts = ["# Speed of the input path", _table(lines)]
+    if rates:
+        needed = [
+            {
+                "to feed": name,
+                "images/s": f"{rate:,.0f}",
+                **{f"cores, from {row['from']}": str(cores_needed(rate, row["images/s"])) for row in rows},
+            }
+            for name, rate in rates.items()
+        ]
+        parts += ["## Cores that feed one GPU", _table(needed)]
+    parts.append("\n".join(f"- {note}" for note in _notes(rates, environment)))
+    return "\n\n".join(parts) + "\n"
+
+
+def cores_needed(rate: float, per_core: float) -> int:
+    """The fewest whole cores that keep up with a rate."""
+    return math.ceil(rate / per_core)
+
+
+def _notes(rates: Rates, environment: Row) -> list[str]:
+    git, versions = environment["git"], environment["versions"]
+    commit = (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else "")
+    notes = [
+        f"{environment['processor']}; torch {versions['torch']}; commit {commit}.",
+        "Reading, decoding and a random crop of 224 pixels, in one process, by its processor time; files in memory.",
+    ]
+    if not rates:
+        notes.append(
+            "No GPU's rate on photographs is measured in these results; --feed IMAGES_PER_SECOND takes one."
+        )
+    return notes
+
+
+def _table(lines: Sequence[Mapping[str, str]]) -> str:
+    align = ["left" if i == 0 else "right" for i in range(len(lines[0]))]
+    return tabulate(lines, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)
