@@ -59,7 +59,8 @@ def open_image(source: bytes | Path, name: str) -> Iterator[Image.Image]:
                 )
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is not a readable image ({error})") from error
+        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that holds the data
+        raise DataError(f"{name} is not a readable image ({reason})") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

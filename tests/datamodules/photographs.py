@@ -1,0 +1,38 @@
+"""Small photographs in train/ and val/ classes, for several tests."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "imagenet-sample-250.tar"
+
+
+def pixels(seed: int = 0, height: int = 30, width: int = 40) -> np.ndarray:
+    """(height, width, 3), coarse noise: what JPEG keeps nearly as it is."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+
+
+def encode(image: np.ndarray | Image.Image, format: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(buffer, format, **({"quality": 95} if format == "JPEG" else {}) | options)
+    return buffer.getvalue()
+
+
+def write_photographs(
+    folder: Path, classes: Iterable[str] = ("cat", "dog"), train: int = 6, test: int = 2, val: str = "val"
+) -> Path:
+    """JPEGs of different shapes: so many of each class."""
+    seed = 0
+    for split, count in (("train", train), (val, test)):
+        for label in classes:
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                seed += 1
+                shape = {"height": 24 + seed % 5 * 6, "width": 60 - seed % 7 * 6}
+                (folder / split / label / f"{number}.JPEG").write_bytes(encode(pixels(seed, **shape)))
+    return folder
