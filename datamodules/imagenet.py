@@ -18,6 +18,7 @@ from datamodules.sampling import EpochSampler
 from datamodules.streams import ImageFiles, ImageStream, Photographs, Pixels, resized_side
 
 IMAGE_SIZE = 224
+MOST_PIXELS = 2048
 MOST_WORKERS = 16
 
 
@@ -66,13 +67,13 @@ class ImageNetDataModule(pl.LightningDataModule):
         workers: int | None = None,
     ) -> None:
         super().__init__()
-        if image_size < 1:
-            raise DataError(f"image size {image_size} is not a number of pixels; 224 is usual")
+        if not 1 <= image_size <= MOST_PIXELS:
+            raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
         self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.seed = validation, seed
         self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)
-        self.workers = workers
+        self.workers = asked_workers() if workers is None else workers
 
     @property
     def listing(self) -> Listing:
@@ -86,7 +87,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         folders = f"{listing.train.folder.name} and {listing.test.folder.name}"
         return {
             "name": listing.name + resized,
-            "source": f"folders {folders}, {listing.format}, checksum of names and sizes",
+            "source": f"folders {folders}, {listing.format}, known by names and sizes",
             "checksum": listing.checksum,
         }
 
@@ -158,17 +159,17 @@ class ImageNetDataModule(pl.LightningDataModule):
         if self.workers is not None:
             return self.workers
         devices = self.trainer.num_devices if self.trainer else 1
-        return default_workers(devices)
+        return max(1, min(usable_cores() // devices, MOST_WORKERS))
 
 
-def default_workers(devices: int = 1) -> int:
-    """Worker processes of each device.
+def asked_workers() -> int | None:
+    """Worker processes of each device by ``$OIN_WORKERS``, or None without it.
 
     Raises:
-        DataError: ``$OIN_WORKERS`` is no count.
+        DataError: it is no count.
     """
     if not (asked := os.environ.get("OIN_WORKERS")):
-        return max(1, min(usable_cores() // devices, MOST_WORKERS))
+        return None
     if not asked.isascii() or not asked.isdigit():
         raise DataError(f"OIN_WORKERS is {asked!r}; it must be a number of processes, 0 or more")
     return int(asked)

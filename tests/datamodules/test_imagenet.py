@@ -303,7 +303,7 @@ def test_an_image_that_is_gone_is_named(tmp_path):
 def test_a_wrong_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setenv("OIN_WORKERS", "many")
     with pytest.raises(DataError, match="OIN_WORKERS is 'many'"):
-        loaded(write_photographs(tmp_path / "pets"), workers=None).train_dataloader()
+        loaded(write_photographs(tmp_path / "pets"), workers=None)
 
 
 # The resized cache

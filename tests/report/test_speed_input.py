@@ -1,0 +1,53 @@
+"""Cores that feed a GPU follow from measured rates alone."""
+
+import pandas as pd
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.report.speed_input import cores_needed, write_input
+
+ENVIRONMENT = {
+    "processor": "CPU: AMD EPYC, 2 threads",
+    "versions": {"torch": "2.9.0"},
+    "git": {"commit": "0123456789", "dirty": False},
+}
+ROWS = [
+    {"data": "made", "images": 32, "kB": 106.0, "from": "files", "images/s": 500.0},
+    {"data": "made", "images": 32, "kB": 106.0, "from": "resized cache", "images/s": 1500.0},
+]
+
+
+def table(results, asked=None):
+    _, path = write_input(results, ROWS, asked, ENVIRONMENT)
+    assert path.name == "speed-cpu-amd-epyc-2-threads-input.md"
+    return path.read_text()
+
+
+@pytest.mark.parametrize(("rate", "cores"), [(499, 1), (500, 1), (501, 2), (2500, 5)])
+def test_whole_cores_keep_up(rate, cores):
+    assert cores_needed(rate, 500.0) == cores
+
+
+def test_no_rate_is_made_up(tmp_path):
+    text = table(tmp_path)
+    assert "Cores that feed" not in text
+    assert "No GPU's rate on photographs is measured" in text
+
+
+def test_measured_and_asked_rates(tmp_path):
+    (tmp_path / "tables").mkdir()
+    for device, network in (("gpu-nvidia-h100", "imagenet_resnet50"), ("gpu-nvidia-h100-80gb", "cifar_resnet20")):
+        loops = pd.DataFrame([{"network": network, "batch size": 256, "images/s": 2750.0}])
+        loops.to_csv(tmp_path / "tables" / f"speed-{device}-loops.csv", index=False)
+    lines = [line for line in table(tmp_path, asked=900.0).splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert ["imagenet_resnet50, gpu-nvidia-h100, batch 256", "2,750", "6", "2"] in cells
+    assert ["900 images/s", "900", "2", "1"] in cells
+    assert not any("cifar" in line for line in lines)
+
+
+def test_a_table_that_cannot_be_read(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "speed-gpu-x-loops.csv").write_text("not,a table\n1,2\n")
+    with pytest.raises(UserError, match="is not a table of speeds"):
+        table(tmp_path)
