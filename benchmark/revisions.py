@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.commits import COMMIT_DIGITS
 from benchmark.errors import UserError
 
 RUNS = "results/runs"  # of a revision
-COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """When a grid of runs ends on several devices: longest-first list scheduling, one run a device. Imports no torch.
 
-Runs that wait are handed out from the longest to the shortest, each to the device that is free first (R. L. Graham,
-"Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969). No schedule ends before the longest run,
-nor before the total work shared out evenly; this one needs at most 4/3 - 1/(3m) of the best possible on m devices.
+Runs that wait are handed out from the longest to the shortest, each to the device that is free first (R. L.
+Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969). No schedule ends before the
+longest run, nor before the total work shared out evenly; on m devices this one needs at most 4/3 - 1/(3m) times
+what the best one needs.
 """
 
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LONGEST_RUN, TOTAL_WORK, WHOLE_RUNS = "the longest run", "the total work", "whole runs, shared out unevenly"
+LONGEST_RUN, TOTAL_WORK, WHOLE_RUNS = "the longest run", "the total work", "whole runs do not divide evenly"
 TOLERANCE = 0.05
 """A schedule that ends this close to a bound is limited by it."""
 

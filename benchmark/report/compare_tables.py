@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.compare import Change, ComparedSection, Side
 from benchmark.report.grid import NOTHING, Cell, Column, Grid, difference_text, signed, summary_text
 from benchmark.report.markdown import to_markdown
-from benchmark.report.notes import CHECKSUM_DIGITS, commit_name, in_words, test_set_note, value_text
+from benchmark.report.notes import CHECKSUM_DIGITS, in_words, test_set_note, value_text
 from benchmark.report.sections import Section, data_label, test_images
 from benchmark.report.statistics import CONFIDENCE, PairedDifference
 from benchmark.report.tables import DECIMALS

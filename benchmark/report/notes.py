@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
+from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.grid import UNVERIFIED
 from benchmark.report.lines import Line, comparisons
@@ -14,7 +15,6 @@ from benchmark.specs import to_dict
 PAPER = "paper"
 LOSSY = ("JPEG",)
 NAMED_VERSIONS = ("torch", "pytorch-lightning")
-COMMIT_DIGITS = 7
 CHECKSUM_DIGITS = len("sha256:") + 12
 
 
@@ -186,12 +186,6 @@ def _published(lines: list[Line]) -> list[str]:
     if all(p.verified for p in published):
         return []
     return [f"{UNVERIFIED} published number not checked against the paper's PDF."]
-
-
-def commit_name(git: Mapping[str, Any]) -> str:
-    """``d22a3a8``, and whether the code had uncommitted changes."""
-    commit = (git.get("commit") or "unknown")[:COMMIT_DIGITS]
-    return f"{commit} (with uncommitted changes)" if git.get("dirty") else commit
 
 
 def _versions(done: list[Record], name: str) -> list[str]:

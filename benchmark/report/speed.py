@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
@@ -183,13 +184,13 @@ def _notes(rows: Sequence[Row], device: str) -> list[str]:
 
 def _origin(environment: Row) -> Row:
     """What a row was measured with, in the row itself, since rows of several calls share a table."""
-    git, versions = environment["git"], environment["versions"]
+    versions = environment["versions"]
     values = (
         environment["batch_size"],
         environment["blocks"] * environment["steps"],
         versions["torch"],
         versions["pytorch-lightning"],
-        (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else ""),
+        commit_name(environment["git"]),
     )
     return dict(zip(ORIGIN, values, strict=True))
 

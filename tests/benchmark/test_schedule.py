@@ -85,5 +85,5 @@ def test_nothing_left_to_run():
 
 @pytest.mark.parametrize(("seconds", "devices"), [([1], 0), ([-1], 1), ([float("nan")], 1), ([float("inf")], 1)])
 def test_what_cannot_be_scheduled_is_refused(seconds, devices):
-    with pytest.raises(ValueError, match="at least 1|finite"):
+    with pytest.raises(ValueError, match=r"at least 1|finite"):
         simulate(seconds, devices)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from benchmark.commits import COMMIT_DIGITS, commit_name
 from benchmark.ledger import Record
 from benchmark.report.grid import NOTHING
-from benchmark.report.notes import COMMIT_DIGITS
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -23,9 +23,7 @@ def settings(values: Mapping[str, Any]) -> str:
 
 def commit(record: Record, digits: int | None = COMMIT_DIGITS) -> str:
     """The commit that a run was made with, marked if there were changes beside it."""
-    git = mapping(record.result.get("git"))
-    name = str(git.get("commit") or "unknown")[:digits]
-    return f"{name}, dirty" if git.get("dirty") else name
+    return commit_name(mapping(record.result.get("git")), digits)
 
 
 def versions(record: Record) -> str:
