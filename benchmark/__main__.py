@@ -5,11 +5,13 @@ Parsing imports no torch, so that help and mistakes answer at once.
 
 import contextlib
 import io
+import math
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import tyro
 
@@ -32,6 +34,10 @@ from benchmark.errors import UserError
 from benchmark.examples import examples_of
 from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.specs import Experiment
+
+if TYPE_CHECKING:
+    from benchmark.plan import PlannedRun
+    from benchmark.step_times import StepTimes
 
 DAY = 86_400
 DRAWN_LAYERS = 8
@@ -97,6 +103,8 @@ def _act(command: Command) -> int:
 
 def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     seeds = parse_seeds(command.seeds) or list(experiment.seeds)
+    if isinstance(command, Plan):
+        counts = _device_counts(command)
 
     from rich.console import Console
 
@@ -130,10 +138,15 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     if isinstance(command, Run):
         grid.prepare(cells, data_dir)
     console = Console()
+    step_times = _step_times(command, device) if isinstance(command, Plan) else None
     with console.status("measuring a few steps of each network"):
-        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
+        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
     if isinstance(command, Plan):
-        plan.print_plan(runs, console)
+        plan.print_plan(runs, console, step_times)
+        if counts:
+            plan.print_schedules(runs, counts, command.price, console)
+        if command.save_step_times:
+            _save_step_times(command.save_step_times, runs, device)
         return _name_problems(problems)
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     tracker = Tracker(tracking, command.results_dir)
@@ -150,6 +163,44 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
     return code
 
 
+def _device_counts(command: Plan) -> list[int]:
+    counts = parse_counts(command.devices, "--devices 1 8 64")
+    if command.price is not None and not counts:
+        raise UserError("--price needs --devices N ...: it is of an hour of one of them")
+    if command.price is not None and not 0 <= command.price < math.inf:
+        raise UserError(f"--price is {command.price}; it must be 0 or more")
+    if command.step_times and command.save_step_times:
+        raise UserError("--step-times measures nothing that --save-step-times could save; leave out one of them")
+    return counts
+
+
+def _step_times(command: Plan, device: str) -> "StepTimes | None":
+    """Those to plan by, if any are given; or see, before measuring, that what is measured can be saved."""
+    from benchmark import machine
+    from benchmark.step_times import check_step_times, read_step_times
+
+    if command.save_step_times:
+        check_step_times(command.save_step_times, machine.describe_device(device))
+    return read_step_times(command.step_times, command.precision) if command.step_times else None
+
+
+def _save_step_times(path: Path, runs: "Sequence[PlannedRun]", device: str) -> None:
+    from benchmark import machine, plan
+    from benchmark.commits import commit_name
+    from benchmark.step_times import add_step_times
+
+    steps = plan.measured_steps(runs)
+    if not steps:
+        raise UserError("no step was measured, since no run is left; nothing was saved")
+    origin = {
+        "device": machine.describe_device(device),
+        "torch": machine.versions()["torch"],
+        "commit": commit_name(machine.git_state()),
+    }
+    add_step_times(path, steps, origin)
+    print(f"added {len(steps)} step times to {path}")
+
+
 def _name_problems(problems: list[str]) -> int:
     """The exit code: 1 if there are any."""
     for problem in problems:
@@ -158,7 +209,7 @@ def _name_problems(problems: list[str]) -> int:
 
 
 def _measure_speed(command: Speed) -> int:
-    counts = parse_counts(command.pack)
+    counts = parse_counts(command.pack, "--pack 1 2 4 8")
     if command.feed is not None and not 0 < command.feed < float("inf"):
         raise UserError(f"--feed is {command.feed}; it must be a number of images per second above 0")
 

@@ -25,15 +25,18 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def parse_counts(words: Iterable[str]) -> list[int]:
+def parse_counts(words: Iterable[str], example: str) -> list[int]:
     """Positive integers from the command line, in order, without repeats.
+
+    Args:
+        example: of the option as it should be written.
 
     Raises:
         UserError: one is not.
     """
     for word in words:
         if not word.isascii() or not word.isdigit() or int(word) < 1:
-            raise UserError(f"count {word!r} is not a positive integer; write e.g. --pack 1 2 4 8")
+            raise UserError(f"count {word!r} is not a positive integer; write e.g. {example}")
     return list(dict.fromkeys(map(int, words)))
 
 

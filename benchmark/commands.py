@@ -53,6 +53,16 @@ class Selection:
 class Plan(Selection):
     """Show the runs: parameters, multiply-adds, epochs, estimated time, and what is done already."""
 
+    devices: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
+    """Also when what is left would end on N devices like this one, and what limits that, e.g. --devices 1 8 64."""
+    price: float | None = None
+    """Of an hour of one device, in any currency: with --devices, what each schedule costs."""
+    step_times: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Plan for another device by what was measured there: its table of --save-step-times, or of `make speed`
+    (results/tables/speed-<device>-loops.csv); measures nothing."""
+    save_step_times: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Add the measured step times to this csv table; of one network the fastest counts."""
+
 
 @dataclass(frozen=True)
 class Run(Selection):

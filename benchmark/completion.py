@@ -147,7 +147,7 @@ def _values(
 def _choices(name: str, networks: list[str]) -> Sequence[str]:
     if name == "network":
         return networks
-    is_path = name in ("a", "b", "csv", "pdf") or name.endswith("_dir")
+    is_path = name in ("a", "b", "csv", "pdf", "step_times", "save_step_times") or name.endswith("_dir")
     return CHOICES.get(name, (FILES,) if is_path else ())
 
 

@@ -7,6 +7,7 @@ EXAMPLES = {
     "plan": (
         "plan cifar",
         "plan cifar --profile short --only '*20*' --dataset cifar10+ --data-dir images.tar.gz",
+        "plan cifar --devices 1 8 64 1000 --step-times gpu.csv    # made there by --save-step-times gpu.csv",
     ),
     "run": (
         "run quickstart",

@@ -14,19 +14,26 @@ from benchmark.complexity import complexity
 from benchmark.data import Source
 from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
-from benchmark.specs import Cell, Experiment
+from benchmark.schedule import enough_devices, simulate
+from benchmark.specs import Cell, Experiment, NetworkSpec
+from benchmark.step_times import StepTime, StepTimes
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, its row's label, and what it costs. ``seconds`` is the whole run's estimate."""
+    """A run, its row's label, and what it costs.
+
+    ``seconds`` is the whole run's estimate; ``is_scaled`` if it comes from a network of another size.
+    """
 
     folder: RunFolder
     row: str
     parameters: int
     multiply_adds: int
+    seconds_per_image: float
     seconds: float
     status: str
+    is_scaled: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -45,17 +52,27 @@ class PlannedRun:
 
 
 def make_plan(
-    experiment: Experiment, cells: Iterable[tuple[Cell, Source]], seeds: Iterable[int], results: Path, device: str
+    experiment: Experiment,
+    cells: Iterable[tuple[Cell, Source]],
+    seeds: Iterable[int],
+    results: Path,
+    device: str,
+    step_times: StepTimes | None = None,
 ) -> list[PlannedRun]:
     """Every run of the cells with its cost; each network that is still to be trained is measured for a few steps.
+
+    With ``step_times`` nothing is measured: they are the times, of whatever device.
 
     One that cannot be measured, such as for want of memory, costs a warning and counts as no time: its run will say
     why it fails, and the others are run.
 
     Runs of one seed come before those of the next, so that a grid that is stopped early has whole tables.
+
+    Raises:
+        UserError: ``step_times`` lack a network.
     """
     cells, seeds = list(cells), list(seeds)
-    costs = Costs(device)
+    costs = Costs(device, step_times)
     runs = []
     for seed in seeds:
         for cell, source in cells:
@@ -63,25 +80,27 @@ def make_plan(
             status = folder.status()
             row = experiment.row(cell.row)
             parameters, multiply_adds = costs.complexity(cell, source)
-            per_image = 0.0 if status in FINISHED else costs.seconds_per_image(cell, source)
+            per_image, is_scaled = (0.0, False) if status in FINISHED else costs.seconds_per_image(cell, source)
             runs.append(
                 PlannedRun(
                     folder=folder,
                     row=row.label if row else cell.row,
                     parameters=parameters,
                     multiply_adds=multiply_adds,
+                    seconds_per_image=per_image,
                     seconds=estimate.seconds_per_run(cell, source, per_image),
                     status=status,
+                    is_scaled=is_scaled,
                 )
             )
     return runs
 
 
 class Costs:
-    """Counts and measures each network once."""
+    """Counts each network once, and measures it once or looks its time up."""
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, step_times: StepTimes | None) -> None:
+        self.device, self.step_times = device, step_times
         self.counted: dict[str, tuple[int, int]] = {}
         self.measured: dict[str, float] = {}
 
@@ -91,11 +110,15 @@ class Costs:
             self.counted[key] = complexity(cell.network, source.num_classes, source.image_shape)
         return self.counted[key]
 
-    def seconds_per_image(self, cell: Cell, source: Source) -> float:
+    def seconds_per_image(self, cell: Cell, source: Source) -> tuple[float, bool]:
+        """And whether it was scaled from a network of another size."""
+        if self.step_times:
+            multiply_adds = self.complexity(cell, source)[1]
+            return self.step_times.seconds_per_image(cell.network, multiply_adds, cell.recipe.batch_size)
         key = self._key(cell, source)
         if key not in self.measured:
             self.measured[key] = self._measure(cell, source)
-        return self.measured[key]
+        return self.measured[key], False
 
     def _measure(self, cell: Cell, source: Source) -> float:
         try:
@@ -109,12 +132,30 @@ class Costs:
 
     @staticmethod
     def _key(cell: Cell, source: Source) -> str:
-        """What the costs depend on; dropout costs next to nothing."""
-        options = {name: value for name, value in cell.network.options.items() if name != "dropout"}
-        return repr((cell.network.name, options, source.image_shape, source.num_classes, cell.recipe.batch_size))
+        """What the costs depend on."""
+        network = _without_dropout(cell.network)
+        return repr((network.name, network.options, source.image_shape, source.num_classes, cell.recipe.batch_size))
 
 
-def print_plan(runs: Sequence[PlannedRun], console: Console) -> None:
+def _without_dropout(network: NetworkSpec) -> NetworkSpec:
+    """It costs next to nothing."""
+    options = {name: value for name, value in network.options.items() if name != "dropout"}
+    return NetworkSpec(network.name, options)
+
+
+def measured_steps(runs: Iterable[PlannedRun]) -> list[StepTime]:
+    """The step of each network that was measured."""
+    steps = {}
+    for run in runs:
+        recipe, network = run.cell.recipe, _without_dropout(run.cell.network)
+        if run.seconds_per_image:
+            seconds = run.seconds_per_image * recipe.batch_size
+            step = StepTime(network, run.multiply_adds, recipe.batch_size, recipe.precision, seconds)
+            steps[repr(step)] = step
+    return list(steps.values())
+
+
+def print_plan(runs: Sequence[PlannedRun], console: Console, step_times: StepTimes | None = None) -> None:
     """A line for each row on a data set, with its seeds together, and the sum."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("network", overflow="fold")
@@ -127,17 +168,62 @@ def print_plan(runs: Sequence[PlannedRun], console: Console) -> None:
     for seeds in cells.values():
         run = seeds[0]
         left = sum(r.seconds_left for r in seeds)
+        scaled = "≈ " if any(r.is_scaled for r in seeds) else ""
         table.add_row(
             run.row,
             run.cell.dataset,
             f"{run.parameters:,}",
             f"{run.multiply_adds / 1e6:.1f} M",
             str(run.cell.recipe.epochs),
-            format_duration(left) if left else "",
+            scaled + format_duration(left) if left else "",
             f"{sum(r.status in FINISHED for r in seeds)}/{len(seeds)}",
         )
     console.print(table)
     done = sum(run.status in FINISHED for run in runs)
     left = format_duration(sum(run.seconds_left for run in runs))
     data = ", ".join(sorted({run.cell.data.source for run in runs}))
-    console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left on this machine.", soft_wrap=True)
+    where = f"on one device of {step_times.path}" if step_times else "on this machine"
+    console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left {where}.", soft_wrap=True)
+    if any(run.is_scaled for run in runs):
+        note = "≈ is not measured there, but scaled by multiply-adds from the network of its kind nearest in size."
+        console.print(note, soft_wrap=True)
+
+
+def print_schedules(
+    runs: Iterable[PlannedRun], devices: Sequence[int], price: float | None, console: Console
+) -> None:
+    """A line for each number of devices: when what is left would end, at what cost, and why not sooner.
+
+    Args:
+        price: of an hour of one device; None for no costs.
+    """
+    left = [run for run in runs if run.seconds_left]
+    if not left:
+        console.print("Nothing is left to be scheduled.")
+        return
+    seconds = [run.seconds_left for run in left]
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("devices", "makespan", "idle", "device-hours", *(["cost"] if price is not None else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("limited by")
+    for count in devices:
+        schedule = simulate(seconds, count)
+        hours = schedule.held / 3600
+        cost = [f"{hours * price:,.2f}"] if price is not None else []
+        table.add_row(
+            f"{count:,}",
+            format_duration(schedule.makespan),
+            f"{100 * schedule.idle_share:.1f} %",
+            f"{hours:,.1f}",
+            *cost,
+            schedule.limit,
+        )
+    console.print(table)
+    longest = max(left, key=lambda run: run.seconds_left)
+    console.print(
+        "One run a device, the longest first; every device is held until the last run ends. The longest run, "
+        f"{longest.row} on {longest.cell.dataset}, takes {format_duration(longest.seconds_left)}, which "
+        f"{enough_devices(seconds):,} devices reach: more of them do not help, fewer epochs or several devices for "
+        "one run would.",
+        soft_wrap=True,
+    )

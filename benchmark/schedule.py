@@ -7,6 +7,7 @@ what the best one needs.
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,15 @@ class Schedule:
         if self.makespan > (1 + TOLERANCE) * self.lower_bound:
             return WHOLE_RUNS
         return LONGEST_RUN if self.longest * self.devices >= self.work else TOTAL_WORK
+
+
+def enough_devices(seconds: Sequence[float]) -> int:
+    """The fewest devices on which the runs end with the longest one; more would not end sooner."""
+    longest = max(seconds)
+    count = max(1, math.ceil(sum(seconds) / longest))
+    while simulate(seconds, count).makespan > longest:
+        count += 1
+    return count
 
 
 def simulate(seconds: Sequence[float], devices: int) -> Schedule:
