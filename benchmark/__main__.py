@@ -395,13 +395,16 @@ def _write_report(experiment: Experiment, results: Path) -> list[Path]:
 
 def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.experiments.hypothesis import CONDITION_NUMBER
-    from benchmark.report.hypothesis import Speed, write_hypothesis
+    from benchmark.report.hypothesis import Speed
+    from benchmark.report.hypothesis_plots import write_hypothesis_plots
+    from benchmark.report.hypothesis_tables import write_hypothesis_tables
     from benchmark.theory import convergence
 
     titles = {name: method.title for name, method in convergence.METHODS.items()}
     rows = convergence.measure(["quadratic"], [CONDITION_NUMBER])
     speeds = {row["method"]: Speed(row["measured factor"], row["distances"]) for row in rows}
-    return write_hypothesis(experiment, results, speeds, titles)
+    paths = write_hypothesis_tables(experiment, results, speeds, titles)
+    return paths + write_hypothesis_plots(experiment, results, speeds, titles)
 
 
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:

@@ -8,7 +8,9 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
-from benchmark.report.hypothesis import MEASURES, Speed, correlations, read_families, write_hypothesis
+from benchmark.report.hypothesis import MEASURES, Speed, correlations, read_families
+from benchmark.report.hypothesis_plots import write_hypothesis_plots
+from benchmark.report.hypothesis_tables import write_hypothesis_tables
 from benchmark.report.sections import read_sections
 from benchmark.theory import convergence
 from lightning_modules.networks import create_network
@@ -38,6 +40,12 @@ def fill(add, error):
 def families(results):
     (section,) = read_sections(HYPOTHESIS_DIGITS, results)
     return read_families(section, SPEEDS)
+
+
+def write(results):
+    """Tables, then plots."""
+    paths = write_hypothesis_tables(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+    return paths + write_hypothesis_plots(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
 
 
 @pytest.mark.parametrize(("sign", "rho"), [(-1, 1), (1, -1)])
@@ -72,7 +80,7 @@ def test_means_are_over_seeds_and_methods_go_from_slow_to_fast(add, results):
 
 def test_tables_say_what_the_runs_say(add, results):
     fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
-    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+    paths = write(results)
     names = [path.name for path in paths]
     assert names == [f"hypothesis-digits-short{end}" for end in (".md", ".csv", "-runs.csv", ".svg", ".png")]
     text = paths[0].read_text()
@@ -89,9 +97,9 @@ def test_tables_say_what_the_runs_say(add, results):
 
 def test_the_same_records_give_the_same_bytes(add, results):
     fill(add, lambda rank, depth, seed: 10 - rank + 2 * seed)
-    paths = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+    paths = write(results)
     before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)] == before
+    assert [path.read_bytes() for path in write(results)] == before
 
 
 def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
@@ -100,7 +108,7 @@ def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
     add("shared-gradient_descent-20", 5.0)
     (family,) = families(results)
     assert family.summary("triple_momentum", 20, "test error (%)") is None
-    text = write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)[0].read_text()
+    text = write(results)[0].read_text()
     assert "diverged" in text
     assert "nan" not in text
 
@@ -108,19 +116,19 @@ def test_a_run_that_diverged_is_named_and_in_no_mean(add, results):
 def test_a_family_that_diverged_and_a_perfect_baseline_are_drawn(add, results):
     fill(add, lambda rank, depth, seed: 0.0)
     add("free-triple_momentum-20", None, status="diverged")
-    assert len(write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)) == 5
+    assert len(write(results)) == 5
 
 
 def test_only_rows_of_the_users_own(add_run, results):
     cell = make_cell(HYPOTHESIS_DIGITS, "feedforward:depth=2", "digits", "short", "digits")
     add_run(cell=cell, data="digits")
     with pytest.raises(UserError, match="no row of hypothesis-digits was run"):
-        write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+        write(results)
 
 
 def test_no_runs(results):
     with pytest.raises(UserError, match="no finished runs of 'hypothesis-digits'"):
-        write_hypothesis(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+        write(results)
 
 
 @pytest.mark.parametrize("experiment", [HYPOTHESIS_DIGITS, HYPOTHESIS_CIFAR], ids=lambda e: e.name)

@@ -1,0 +1,157 @@
+"""The tables of a hypothesis experiment: error and loss by method and depth, and their rank correlation with speed.
+
+``tables/<experiment>-<section>.md``; ``.csv`` has a line a network, ``-runs.csv`` a line a run.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from benchmark.ledger import write_atomically
+from benchmark.report.grid import NOTHING, signed
+from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_hypothesis
+from benchmark.report.notes import section_notes
+from benchmark.report.sections import Section
+from benchmark.report.statistics import CONFIDENCE, RankCorrelation
+from benchmark.specs import Experiment
+
+
+def write_hypothesis_tables(
+    experiment: Experiment, results: Path, speeds: Mapping[str, Speed], titles: Mapping[str, str]
+) -> list[Path]:
+    """Write the tables of each section and return their paths; ``titles`` are the methods'.
+
+    Raises:
+        UserError: as ``read_hypothesis``, or the folder cannot be written.
+    """
+    paths = []
+    for section, families, name in read_hypothesis(experiment, results, speeds):
+        texts = {
+            f"{name}.md": hypothesis_text(section, families, speeds, titles),
+            f"{name}.csv": _csv(_networks(families, speeds)),
+            f"{name}-runs.csv": _csv(_runs(families)),
+        }
+        for file, text in texts.items():
+            paths.append(Path(results) / "tables" / file)
+            write_atomically(paths[-1], text)
+    return paths
+
+
+def hypothesis_text(
+    section: Section, families: list[Family], speeds: Mapping[str, Speed], titles: Mapping[str, str]
+) -> str:
+    """The tables and the answer as Markdown."""
+    parts = [
+        f"# {section.experiment.title}",
+        "## Rank correlation of speed and result",
+        _answers(families, speeds),
+    ]
+    for family in families:
+        for quantity in QUANTITIES:
+            parts += [f"## {family.name}: {quantity}", _table(family, speeds, titles, quantity)]
+    notes = [
+        f"Mean ± half of its {CONFIDENCE * 100:g} % t interval over seeds; (n) where a method lacks seeds.",
+        "Fast, on the quadratic: in the long run (factor of the distance to the minimum by one layer) or at the "
+        "depth (distance after as many steps as the network has; a convolutional one, in a stage). The two rank "
+        "the methods differently, since momentum pays after many steps.",
+        "Rank correlation (Spearman) over methods of speed and mean, with the interval of Bonett and Wright; +1: "
+        "the faster the better; (n) where all runs of some methods diverged; — too few methods, or all the same. "
+        "All depths: ranks averaged. The interval takes these methods for a sample of all methods.",
+        "Linearised ADMM takes two gradients in a layer, at twice the multiply-adds.",
+        "Last epoch's results, never the best.",
+        *section_notes(section, []),
+    ]
+    return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def _table(family: Family, speeds: Mapping[str, Speed], titles: Mapping[str, str], quantity: str) -> str:
+    seeds = max((len(family.done(m, d)) for m in family.methods for d in family.depths), default=0)
+    lines = [
+        {
+            "method": titles[method],
+            "factor a layer": f"{speeds[method].factor:.3f}",
+            **{f"{d} layers": _value(family, method, d, quantity, seeds) for d in family.depths},
+        }
+        for method in family.methods
+    ]
+    return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
+
+
+def _value(family: Family, method: str, depth: int, quantity: str, seeds: int) -> str:
+    summary = family.summary(method, depth, quantity)
+    diverged = family.diverged(method, depth)
+    if summary is None:
+        return "diverged" if diverged else NOTHING
+    decimals = QUANTITIES[quantity][1]
+    spread = "" if summary.half_width is None else f" ± {summary.half_width:.{decimals}f}"
+    count = f" ({summary.n})" if summary.n < seeds else ""
+    return f"{summary.mean:.{decimals}f}{spread}{count}" + (f", {diverged} diverged" if diverged else "")
+
+
+def _answers(families: list[Family], speeds: Mapping[str, Speed]) -> str:
+    depths = [*map(str, sorted({depth for family in families for depth in family.depths})), "all"]
+    lines = []
+    for family in families:
+        for quantity in QUANTITIES:
+            for measure in MEASURES:
+                found = correlations(family, speeds, measure, quantity)
+                texts = {_depth_title(d): _correlation_text(found.get(d), len(family.methods)) for d in depths}
+                lines.append({"family": family.name, "quantity": quantity, "speed": measure, **texts})
+    return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
+
+
+def _depth_title(depth: str) -> str:
+    return "all depths" if depth == "all" else f"{depth} layers"
+
+
+def _correlation_text(value: RankCorrelation | None, methods: int) -> str:
+    if value is None:
+        return NOTHING
+    count = f" (n = {value.n})" if value.n < methods or value.low is None else ""
+    interval = "" if value.low is None else f" [{signed(value.low)}, {signed(value.high)}]"
+    return f"{signed(value.rho)}{interval}{count}"
+
+
+def _networks(families: Iterable[Family], speeds: Mapping[str, Speed]) -> list[dict]:
+    rows = []
+    for family in families:
+        for depth in family.depths:
+            for method in family.methods:
+                row = {
+                    "family": family.name,
+                    "method": method,
+                    "layers": depth,
+                    "factor a layer": speeds[method].factor,
+                }
+                row |= {"n": len(family.done(method, depth)), "diverged": family.diverged(method, depth)}
+                for quantity in QUANTITIES:
+                    summary = family.summary(method, depth, quantity)
+                    row[f"{quantity} mean"] = summary.mean if summary else np.nan
+                    row[f"{quantity} half width"] = summary.half_width if summary else np.nan
+                rows.append(row)
+    return rows
+
+
+def _runs(families: Iterable[Family]) -> list[dict]:
+    return [
+        {
+            "family": family.name,
+            "method": method,
+            "layers": depth,
+            "seed": record.seed,
+            **{quantity: read(record) for quantity, (read, _) in QUANTITIES.items()},
+            "parameters": record.result["parameters"],
+            "run_id": record.result["run_id"],
+        }
+        for family in families
+        for depth in family.depths
+        for method in family.methods
+        for record in family.done(method, depth)
+    ]
+
+
+def _csv(rows: list[dict]) -> str:
+    return pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
