@@ -203,7 +203,8 @@ def print_schedules(
         return
     seconds = [run.seconds_left for run in left]
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("devices", "makespan", "idle", "device-hours", *(["cost"] if price is not None else [])):
+    costs = ["cost"] if price is not None else []
+    for name in ("devices", "makespan", "speed-up", "idle", "device-hours", *costs):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("limited by")
     for count in devices:
@@ -213,6 +214,7 @@ def print_schedules(
         table.add_row(
             f"{count:,}",
             format_duration(schedule.makespan),
+            f"{schedule.speed_up:.1f}",
             f"{100 * schedule.idle_share:.1f} %",
             f"{hours:,.1f}",
             *cost,
@@ -222,8 +224,7 @@ def print_schedules(
     longest = max(left, key=lambda run: run.seconds_left)
     console.print(
         "One run a device, the longest first; every device is held until the last run ends. The longest run, "
-        f"{longest.row} on {longest.cell.dataset}, takes {format_duration(longest.seconds_left)}, which "
-        f"{enough_devices(seconds):,} devices reach: more of them do not help, fewer epochs or several devices for "
-        "one run would.",
-        soft_wrap=True,
+        f"{longest.row} on {longest.cell.dataset}, takes {format_duration(longest.seconds_left)}; with "
+        f"{enough_devices(seconds):,} or more devices all others end by then, and only fewer epochs or several "
+        "devices for one run would help."
     )

@@ -40,6 +40,11 @@ class Schedule:
         return max(self.longest, self.work / self.devices)
 
     @property
+    def speed_up(self) -> float:
+        """Over one device."""
+        return self.work / self.makespan if self.makespan else 1.0
+
+    @property
     def held(self) -> float:
         """Device seconds if every device is held until the last run ends."""
         return self.devices * self.makespan

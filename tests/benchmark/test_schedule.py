@@ -29,6 +29,7 @@ def test_no_schedule_beats_its_bounds_and_none_loses_work(seconds, devices):
     assert 0 <= schedule.idle_share < 1
     assert schedule.work == pytest.approx(schedule.held * (1 - schedule.idle_share))
     assert len(schedule.loads) <= devices
+    assert 1 - 1e-12 <= schedule.speed_up <= devices * (1 + 1e-12)
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=7), st.integers(1, 3))
