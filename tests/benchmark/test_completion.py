@@ -53,6 +53,7 @@ def complete(tmp_path):
         (["run", "quickstart", "--only", "res"], ["resnet14"]),
         (["run", "cifar", "--dataset", "cifar10", "cifar100"], ["cifar100", "cifar100+"]),
         (["plan", "cifar", "--network", "cifar_resnet20", "cifar_hb"], ["cifar_hbnet20", "cifar_hbnet56"]),
+        (["plan", "cifar", "--step-times", "a"], ["a folder"]),
         (["show", "cifar_res"], ["cifar_resnet20"]),
         (["speed", "--only", ""], []),
         (["tables", "quick"], ["quickstart"]),
