@@ -344,8 +344,10 @@ def block_builder(
     """The method's block, as a function of its input's channels and its number of layers.
 
     Raises:
-        ValueError: unknown method or option (the valid ones are named).
+        ValueError: unknown method or option (the valid ones are named), or nothing grows.
     """
+    if growth < 1:
+        raise ValueError(f"growth must be at least 1, got {growth}")
     block = DENSE_METHODS[choice("method", method, tuple(DENSE_METHODS))]
     accept_options(method, block, options, hidden=BLOCK_ARGUMENTS)
     return partial(block, growth=growth, bottleneck=bottleneck, dropout=dropout, **options)

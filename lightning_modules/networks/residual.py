@@ -248,6 +248,8 @@ class ImageNetResidualNetwork(ResidualNetwork):
         **method_options: object,
     ) -> None:
         blocks, bottleneck = IMAGENET_BLOCKS[choice("depth", depth, tuple(IMAGENET_BLOCKS))], depth >= 50
+        if len(widths) != len(blocks):
+            raise ValueError(f"widths must be {len(blocks)} numbers, got {len(widths)}")
         stem = imagenet_stem(in_channels, widths[0])
         ends = [EXPANSION * width for width in widths] if bottleneck else widths
         rule = partial(create_rule, method, reading=reading, **method_options)

@@ -258,6 +258,8 @@ def test_dropout_drops_only_in_training():
         ("cifar_resnet20", {"shortcut": "none"}, "unknown shortcut 'none'; valid: pad, projection"),
         ("imagenet_resnet18", {"depth": 20}, "unknown depth 20; valid: 18, 34, 50, 101, 152"),
         ("imagenet_densenet121", {"depth": 40}, "unknown depth 40; valid: 121, 161, 169, 201"),
+        ("imagenet_densenet121", {"growth": 0}, "growth must be at least 1, got 0"),
+        ("imagenet_resnet50", {"widths": (8, 16)}, "widths must be 4 numbers, got 2"),
         ("imagenet_densenet121", {"bottleneck": False}, "dense does not take bottleneck"),
         ("imagenet_resnet18", {"pre_activation": 1}, "pre_activation must be True or False, got 1"),
         ("imagenet_hbnet35", {}, "unknown network 'imagenet_hbnet35'; did you mean imagenet_hbnet"),
