@@ -1,7 +1,7 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,6 +20,7 @@ from benchmark.speed.loops import (
     NUM_CLASSES,
     NUM_IMAGES,
     TORCHVISION,
+    Step,
     Task,
     bare_loop,
     torchvision_loop,
@@ -145,8 +146,7 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
             continue
         report(f"{baseline} and its structures")
         tasks = {name: settings.task(name) for name in (baseline, *group)}
-        loops = {name: bare_loop(task) for name, task in tasks.items()}
-        seconds = time_in_turns(loops, settings.device, settings.blocks, settings.steps)
+        seconds = _time({name: bare_loop(task) for name, task in tasks.items()}, settings)
         memory = {name: memory_of_loop(task, "bare") for name, task in tasks.items()}
         for name in group:
             row = {
@@ -172,9 +172,7 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
     for name in names:
         task = settings.task(name)
         report(f"{name} and torchvision's {TORCHVISION[name]}")
-        loops = {"ours": bare_loop(task), "torchvision": torchvision_loop(task)}
-        seconds = time_in_turns(loops, settings.device, settings.blocks, settings.steps)
-        del loops
+        seconds = _time({"ours": bare_loop(task), "torchvision": torchvision_loop(task)}, settings)
         memory = {"ours": memory_of_loop(task, "bare"), "torchvision": memory_of_loop(task, "torchvision")}
         row = {
             "network": name,
@@ -248,6 +246,10 @@ def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
     """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_memory, task, loop).result()
+
+
+def _time(loops: Mapping[str, Step], settings: Settings) -> dict[str, float]:
+    return time_in_turns(loops, settings.device, settings.blocks, settings.steps)
 
 
 def memory_of_loop(task: Task, loop: str) -> int | None:

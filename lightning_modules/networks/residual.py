@@ -144,7 +144,7 @@ class ResidualNetwork(nn.Module):
         channels: what the stem makes.
         widths: channels of each stage; all stages but the first halve the image's side.
         blocks: blocks of each stage.
-        create_rule: the update rule over as many steps as a stage has blocks.
+        rule: the update rule over as many steps as a stage has blocks.
         bottleneck, shortcut, pre_activation: the blocks' form.
 
     Raises:
@@ -158,7 +158,7 @@ class ResidualNetwork(nn.Module):
         channels: int,
         widths: Sequence[int],
         blocks: Sequence[int],
-        create_rule: Callable[[int], UpdateRule],
+        rule: Callable[[int], UpdateRule],
         bottleneck: bool,
         shortcut: str,
         pre_activation: bool,
@@ -169,8 +169,7 @@ class ResidualNetwork(nn.Module):
         self.stages = nn.Sequential()
         for width, steps in zip(widths, blocks, strict=True):
             stride = 2 if len(self.stages) else 1
-            rule = create_rule(steps)
-            self.stages.append(Stage(channels, width, stride, rule, bottleneck, shortcut, pre_activation))
+            self.stages.append(Stage(channels, width, stride, rule(steps), bottleneck, shortcut, pre_activation))
             channels = width
         self.norm: nn.Module = nn.Sequential(*norm_relu(channels)) if pre_activation else nn.Identity()
         self.classifier = nn.Linear(channels, num_classes)

@@ -25,7 +25,7 @@ COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
 
 Transform = Callable[[Tensor], Tensor]
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 class State(NamedTuple):
@@ -57,7 +57,7 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
 
 
-def choice(name: str, value: T, valid: Sequence[T]) -> T:
+def choice(name: str, value: Value, valid: Sequence[Value]) -> Value:
     """``value`` if it is valid.
 
     Raises:
