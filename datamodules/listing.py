@@ -79,7 +79,7 @@ def list_images(path: str | Path, subset: bool = False) -> Listing:
         listing = _list(path, path.stat().st_mtime_ns)
     except FileNotFoundError as error:
         raise DataError(
-            f"{error.filename or path} does not exist; give a folder with train/ and val/, or ImageNet's archives"
+            f"{error.filename or path} does not exist; give a folder with train/ and val/, or ImageNet's archives (--data-dir)"
         ) from error
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
@@ -118,7 +118,7 @@ def _list(path: Path, _modified: int) -> Listing:
         _split(folder, files, class_names) for folder, files in ((train, train_files), (test, test_files))
     )
     return Listing(
-        name=_name(path, class_names, train_split, test_split),
+        name=_name(root, class_names, train_split, test_split),
         class_names=class_names,
         train=train_split,
         test=test_split,
@@ -132,15 +132,19 @@ Files = dict[str, list[tuple[str, int]]]
 
 
 def _root(path: Path) -> Path:
-    """The folder itself, or the first in it that has train/: archives often have one more level."""
+    """The folder itself, or the one in it that has train/: archives often have one more level."""
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; unpack it, so that it has train/ and val/")
-    for root in (path, *sorted(p for p in path.iterdir() if p.is_dir())):
-        if (root / "train").is_dir():
-            return root
-    raise DataError(
-        f"{path} has no train/ folder; it needs train/<class>/ and val/<class>/, or ImageNet's archives"
-    )
+    if (path / "train").is_dir():
+        return path
+    roots = sorted(p for p in path.iterdir() if (p / "train").is_dir())
+    if len(roots) > 1:
+        raise DataError(f"{path} has several data sets, {roots[0].name} and {roots[1].name}; give one of them")
+    if not roots:
+        raise DataError(
+            f"{path} has no train/ folder; it needs train/<class>/ and val/<class>/, or ImageNet's archives"
+        )
+    return roots[0]
 
 
 def _list_split(folder: Path) -> Files:
@@ -190,9 +194,9 @@ def _split(folder: Path, files: Files, class_names: tuple[str, ...]) -> Split:
     return Split(folder, np.array(names, dtype=np.bytes_), torch.arange(len(class_names)).repeat_interleave(counts))
 
 
-def _name(path: Path, class_names: tuple[str, ...], train: Split, test: Split) -> str:
+def _name(root: Path, class_names: tuple[str, ...], train: Split, test: Split) -> str:
     if not _claims_imagenet(class_names):
-        return f"image folder {path.resolve().name}"
+        return f"image folder {root.resolve().name}"
     if (len(class_names), len(train), len(test)) == (CLASSES, TRAIN_IMAGES, VAL_IMAGES):
         return "ImageNet"
     return f"subset of ImageNet, {len(train):,} images of {len(class_names):,} classes"

@@ -151,7 +151,12 @@ def test_held_out_images_are_cropped_as_in_evaluation(tmp_path):
 
 def test_a_folder_with_one_more_level_and_test_for_val(tmp_path):
     write_photographs(tmp_path / "set" / "pets-v1", val="test")
-    assert list_images(tmp_path / "set").test.folder.name == "test"
+    listing = list_images(tmp_path / "set")
+    assert (listing.name, listing.test.folder.name) == ("image folder pets-v1", "test")
+    write_photographs(tmp_path / "set" / "zoo")
+    listings._list.cache_clear()
+    with pytest.raises(DataError, match="several data sets, pets-v1 and zoo; give one of them"):
+        list_images(tmp_path / "set")
 
 
 def test_tiny_imagenet_as_it_is_unpacked(tmp_path):
