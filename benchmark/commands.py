@@ -137,7 +137,7 @@ class Speed:
     data_dir: Path | None = None
     """Photographs in train/ and val/ classes to measure reading with; by default some are made."""
     feed: Annotated[float | None, tyro.conf.arg(metavar="IMAGES")] = None
-    """Images per second: say how many cores read so many photographs, as for ImageNet networks measured on a GPU."""
+    """Images per second: say how many cores read so many photographs, as for networks measured on a GPU."""
     results_dir: Path = Path("results")
     """Where the tables and the chart go."""
 

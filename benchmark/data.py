@@ -23,6 +23,7 @@ from datamodules import (
 )
 from datamodules.archives import extract_archives
 from datamodules.image_folder import is_image_folder, scan_images
+from datamodules.interface import ImageDataModule
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def find_source(
         raise UserError(str(error)) from error
 
 
-def _source(datamodule: Any) -> Source:
+def _source(datamodule: ImageDataModule) -> Source:
     return Source(
         **datamodule.identity,
         num_classes=datamodule.num_classes,
@@ -112,7 +113,7 @@ def identify(spec: DataSpec, source: Source) -> DataSpec:
     return replace(spec, source=source.name, checksum=source.checksum)
 
 
-def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: int) -> Any:
+def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: int) -> ImageDataModule:
     """The datamodule of a spec, with data prepared (downloaded, decoded) and loaded.
 
     Raises:
@@ -124,10 +125,8 @@ def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: 
         if spec.name == "digits":
             datamodule = DigitsDataModule(**options)
         elif spec.name == "imagenet":
-            options |= {
-                "resized": spec.resized,
-                "subset": True,
-            }  # whether a part will do was asked when it was found
+            # whether a part of ImageNet will do was settled when its source was found
+            options |= {"resized": spec.resized, "subset": True}
             datamodule = ImageNetDataModule(data_dir, recipe.image_size, **options)
         elif data_dir.exists() and is_image_folder(data_dir):
             datamodule = ImageFolderDataModule(data_dir, name=spec.source, **options)

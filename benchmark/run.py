@@ -27,6 +27,7 @@ from benchmark.gradients import GradientNorms
 from benchmark.ledger import FINISHED, RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
+from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
 from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
@@ -150,7 +151,7 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
 
 
 def _train_by_lightning(
-    folder: RunFolder, datamodule: ArrayDataModule, device: str, on_epoch: OnEpoch
+    folder: RunFolder, datamodule: ImageDataModule, device: str, on_epoch: OnEpoch
 ) -> tuple[Mapping[str, float], Rows, int | None, Traces]:
     """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, and traces."""
     cell, recipe = folder.cell, folder.cell.recipe

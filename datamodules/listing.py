@@ -78,9 +78,8 @@ def list_images(path: str | Path, subset: bool = False) -> Listing:
     try:
         listing = _list(path, path.stat().st_mtime_ns)
     except FileNotFoundError as error:
-        raise DataError(
-            f"{error.filename or path} does not exist; give a folder with train/ and val/, or ImageNet's archives (--data-dir)"
-        ) from error
+        wanted = "give a folder with train/ and val/, or ImageNet's archives (--data-dir)"
+        raise DataError(f"{error.filename or path} does not exist; {wanted}") from error
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
     if not subset and (lacking := _what_is_missing(listing)):

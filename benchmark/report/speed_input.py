@@ -17,9 +17,6 @@ Row = Mapping[str, Any]
 Rates = Mapping[str, float]
 """Images per second that are consumed, by what consumes them."""
 
-PHOTOGRAPHS = "imagenet_"
-"""What networks that are fed photographs are called."""
-
 
 def write_input(results: Path, rows: Sequence[Row], asked: float | None, environment: Row) -> list[Path]:
     """Write ``tables/speed-<device>-input.md`` and its csv.
@@ -43,15 +40,15 @@ def write_input(results: Path, rows: Sequence[Row], asked: float | None, environ
 
 
 def measured_rates(tables: Path) -> dict[str, float]:
-    """Training images per second of every ImageNet network that was measured on a GPU."""
+    """Training images per second of every ImageNet network that was measured on a GPU, beside torchvision's."""
     rates = {}
-    for path in sorted(tables.glob("speed-gpu-*-loops.csv")):
+    for path in sorted(tables.glob("speed-gpu-*-torchvision.csv")):
+        device = path.stem.removeprefix("speed-").removesuffix("-torchvision")
         try:
             for row in pd.read_csv(path).to_dict("records"):
-                if row["network"].startswith(PHOTOGRAPHS):
-                    device = path.stem.removeprefix("speed-").removesuffix("-loops")
-                    rates[f"{row['network']}, {device}, batch {row['batch size']}"] = float(row["images/s"])
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+                settings = f"{row['precision']}, batch {row['batch size']}"
+                rates[f"{row['network']}, {device}, {settings}"] = float(row["ours images/s"])
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} is not a table of speeds ({error!r}); move it away") from error
     return rates
 
@@ -93,7 +90,7 @@ def _notes(rates: Rates, environment: Row) -> list[str]:
     commit = (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else "")
     notes = [
         f"{environment['processor']}; torch {versions['torch']}; commit {commit}.",
-        "Reading, decoding and a random crop of 224 pixels, in one process, by its processor time; files in memory.",
+        "Reading, decoding and a random crop to 224 pixels, in one process, by its own time; files in memory.",
     ]
     if not rates:
         notes.append(

@@ -1,7 +1,7 @@
 """How fast one core turns photographs into batches of pixels, from their files and from the resized cache.
 
-Measured in one process and by its processor time, so that what else the machine does does not count, nor waiting for
-a disk: the files are in memory after the first pass. A photograph is cropped as in training on ImageNet.
+Measured in one process and by its processor time, so that other work hardly counts, nor waiting for a disk: the
+files are in memory after the first pass. A photograph is cropped as in training on ImageNet.
 """
 
 import io
@@ -27,8 +27,8 @@ MADE, WIDTH, HEIGHT, QUALITY = 32, 500, 375, 95
 
 SMOOTHING = (1, 2, 4, 8, 16, 32, 64)
 COARSENESS = 0.3
-"""Pixels of the noise that a made photograph is the sum of, coarse noise the strongest, as in nature; so strong that
-the file is as large as an ImageNet photograph's, 108 kB in a sample of 250."""
+"""Pixels of the noise that a made photograph is the sum of, coarse noise the strongest, as in nature; so strong
+that the file is as large as an ImageNet photograph's, 108 kB in a sample of 250."""
 
 Row = dict[str, Any]
 Report = Callable[[str], None]

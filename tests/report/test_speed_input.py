@@ -36,18 +36,23 @@ def test_no_rate_is_made_up(tmp_path):
 
 def test_measured_and_asked_rates(tmp_path):
     (tmp_path / "tables").mkdir()
-    for device, network in (("gpu-nvidia-h100", "imagenet_resnet50"), ("gpu-nvidia-h100-80gb", "cifar_resnet20")):
-        loops = pd.DataFrame([{"network": network, "batch size": 256, "images/s": 2750.0}])
-        loops.to_csv(tmp_path / "tables" / f"speed-{device}-loops.csv", index=False)
+    for device in ("gpu-nvidia-h100", "cpu-amd-epyc"):
+        row = {
+            "network": "imagenet_resnet50",
+            "precision": "bf16-mixed",
+            "batch size": 256,
+            "ours images/s": 2750.0,
+        }
+        pd.DataFrame([row]).to_csv(tmp_path / "tables" / f"speed-{device}-torchvision.csv", index=False)
     lines = [line for line in table(tmp_path, asked=900.0).splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert ["imagenet_resnet50, gpu-nvidia-h100, batch 256", "2,750", "6", "2"] in cells
+    assert ["imagenet_resnet50, gpu-nvidia-h100, bf16-mixed, batch 256", "2,750", "6", "2"] in cells
     assert ["900 images/s", "900", "2", "1"] in cells
-    assert not any("cifar" in line for line in lines)
+    assert len([line for line in lines if "imagenet_resnet50" in line]) == 1, "a CPU is not fed"
 
 
 def test_a_table_that_cannot_be_read(tmp_path):
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "speed-gpu-x-loops.csv").write_text("not,a table\n1,2\n")
+    (tmp_path / "tables" / "speed-gpu-x-torchvision.csv").write_text("not,a table\n1,2\n")
     with pytest.raises(UserError, match="is not a table of speeds"):
         table(tmp_path)
