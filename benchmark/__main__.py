@@ -6,12 +6,13 @@ Parsing imports no torch, so that help and mistakes answer at once.
 import contextlib
 import io
 import math
+import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import tyro
 
@@ -33,13 +34,21 @@ from benchmark.commands import (
 from benchmark.errors import UserError
 from benchmark.examples import examples_of
 from benchmark.experiments import EXPERIMENTS, get_experiment
+from benchmark.launchers import Place, check_place, find_place
 from benchmark.specs import Experiment
 
 if TYPE_CHECKING:
+    from benchmark.data import Source
+    from benchmark.parallel import Execute
     from benchmark.plan import PlannedRun
+    from benchmark.specs import Cell
     from benchmark.step_times import StepTimes
 
+    Chosen = tuple[Cell, Source]
+
 DAY = 86_400
+DATA = Path("data")
+MEASURING = "measuring a few steps of each network"
 DRAWN_LAYERS = 8
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 
@@ -52,7 +61,8 @@ def main() -> None:
         command = _parse(sys.argv[1:])
         sys.exit(_act(command))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not _follows(command):
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted" + ("; the same command continues" if isinstance(command, Run) else ""), file=sys.stderr)
@@ -98,28 +108,104 @@ def _act(command: Command) -> int:
     experiment = get_experiment(command.experiment)
     if isinstance(command, Tables):
         return _report(experiment, command.results_dir, command.sort, command.descending)
-    return _plan_or_run(experiment, command)
+    return _plan(experiment, command) if isinstance(command, Plan) else _run(experiment, command)
 
 
-def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
-    seeds = parse_seeds(command.seeds) or list(experiment.seeds)
-    if isinstance(command, Plan):
-        counts = _device_counts(command)
+def _plan(experiment: Experiment, command: Plan) -> int:
+    seeds, counts = _seeds(experiment, command), _device_counts(command)
 
     from rich.console import Console
 
-    from benchmark import grid, machine, plan
+    from benchmark import machine, plan
+
+    console, device = Console(), machine.choose_device(command.device)
+    cells, problems = _select(experiment, command, device)
+    step_times = _step_times(command, device)
+    with console.status(MEASURING):
+        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
+    plan.print_plan(runs, console, step_times)
+    if counts:
+        plan.print_schedules(runs, counts, command.price, console)
+    if command.save_step_times:
+        _save_step_times(command.save_step_times, runs, device)
+    return _name_problems(problems)
+
+
+def _run(experiment: Experiment, command: Run) -> int:
+    """Alone, as one of the processes that a launcher started, or with a group of processes for each run."""
+    seeds, place = _seeds(experiment, command), _place(command)
+    check_place(place, command.devices, command.nodes, os.environ)
+
+    from benchmark import parallel
+
+    if place and place.rank:
+        return parallel.follow(place, command.devices, command.nodes, command.device)
+    with parallel.open_group(place, command.devices, command.nodes, command.device) as (device, execute):
+        return _run_all(experiment, command, seeds, device, execute)
+
+
+def _place(command: Command | None) -> Place | None:
+    """Among the processes that a launcher started, for a run that asks for several."""
+    is_shared = isinstance(command, Run) and command.devices * command.nodes > 1
+    return find_place(os.environ) if is_shared else None
+
+
+def _follows(command: Command | None) -> bool:
+    """Whether another process prints what this one has to say."""
+    with contextlib.suppress(UserError):
+        return bool((place := _place(command)) and place.rank)
+    return False
+
+
+def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str, execute: "Execute") -> int:
+    """``execute`` does a run."""
+    from rich.console import Console
+
+    from benchmark import grid, plan
+    from benchmark.parallel import LostGroup
     from benchmark.progress import Progress
     from benchmark.run import InterruptedRun
     from benchmark.tracking import Tracker, TrackingOptions
 
-    data_dir = command.data_dir or Path("data")
+    tracking = TrackingOptions(command.wandb, command.wandb_project, command.wandb_entity)
+    grid.check_writable(command.results_dir)
+    sharing = {"devices": command.devices * command.nodes, "sync_batchnorm": command.sync_batchnorm}
+    cells, problems = _select(experiment, command, device, **sharing)
+    data_dir = command.data_dir or DATA
+    grid.prepare(cells, data_dir)
+    console = Console()
+    with console.status(MEASURING):
+        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
+    _confirm(sum(r.seconds_left for r in runs), command.yes)
+    tracker = Tracker(tracking, command.results_dir)
+    try:
+        with Progress(len(runs), console) as progress:
+            not_done = grid.run_all(runs, data_dir, device, progress, tracker, execute)
+    except InterruptedRun:
+        raise KeyboardInterrupt from None
+    except LostGroup as error:
+        return _name_problems([*problems, str(error)])
+    code = _name_problems([*problems, *not_done])
+    profile = command.profile or experiment.default_profile
+    if profile != "smoke" and len(not_done) < len(runs):
+        _report(experiment, command.results_dir)
+        tracker.table(experiment.name, command.results_dir)
+    return code
+
+
+def _seeds(experiment: Experiment, command: Plan | Run) -> list[int]:
+    return parse_seeds(command.seeds) or list(experiment.seeds)
+
+
+def _select(
+    experiment: Experiment, command: Plan | Run, device: str, **sharing: Any
+) -> tuple[list["Chosen"], list[str]]:
+    """The cells that are asked for, each with its data, and a line for each that cannot be trained."""
+    from benchmark import grid
+
+    data_dir = command.data_dir or DATA
     if command.data_dir and not data_dir.exists():
         raise UserError(f"data directory {data_dir} does not exist; create it to download into it, or leave it out")
-    if isinstance(command, Run):
-        tracking = TrackingOptions(command.wandb, command.wandb_project, command.wandb_entity)
-        grid.check_writable(command.results_dir)
-    device = machine.choose_device(command.device)
     cells = grid.select_cells(
         experiment,
         data_dir,
@@ -133,34 +219,9 @@ def _plan_or_run(experiment: Experiment, command: Plan | Run) -> int:
         image_size=command.image_size,
         resized=command.cache,
         subset=command.subset,
+        **sharing,
     )
-    cells, problems = grid.check_networks(cells)
-    if isinstance(command, Run):
-        grid.prepare(cells, data_dir)
-    console = Console()
-    step_times = _step_times(command, device) if isinstance(command, Plan) else None
-    with console.status("measuring a few steps of each network"):
-        runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
-    if isinstance(command, Plan):
-        plan.print_plan(runs, console, step_times)
-        if counts:
-            plan.print_schedules(runs, counts, command.price, console)
-        if command.save_step_times:
-            _save_step_times(command.save_step_times, runs, device)
-        return _name_problems(problems)
-    _confirm(sum(r.seconds_left for r in runs), command.yes)
-    tracker = Tracker(tracking, command.results_dir)
-    try:
-        with Progress(len(runs), console) as progress:
-            not_done = grid.run_all(runs, data_dir, device, progress, tracker)
-    except InterruptedRun:
-        raise KeyboardInterrupt from None
-    code = _name_problems([*problems, *not_done])
-    profile = command.profile or experiment.default_profile
-    if profile != "smoke" and len(not_done) < len(runs):
-        _report(experiment, command.results_dir)
-        tracker.table(experiment.name, command.results_dir)
-    return code
+    return grid.check_networks(cells)
 
 
 def _device_counts(command: Plan) -> list[int]:

@@ -52,6 +52,8 @@ class AtomicCheckpointIO(CheckpointIO):
 class EpochRecorder(Checkpoint):
     """At the end of each epoch hands its metrics on, then saves ``epoch-NNNN.ckpt`` and keeps the last ``KEEP``.
 
+    In a group every process hands on, as its metrics may be needed; one of them writes.
+
     Lightning calls callbacks of type ``Checkpoint`` last, when all metrics of the epoch are known. Metrics come
     first: a kill in between repeats the epoch, and never leaves one out of the record. A checkpoint also holds the
     run's id and ``rows``, all its metrics so far, so that a continued run rests on nothing else.
@@ -71,8 +73,9 @@ class EpochRecorder(Checkpoint):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.record(trainer.current_epoch, metrics)
         trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch:04d}.ckpt")
-        for path in list_checkpoints(self.folder)[:-KEEP]:
-            path.unlink()
+        if trainer.is_global_zero:
+            for path in list_checkpoints(self.folder)[:-KEEP]:
+                path.unlink()
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,13 @@ class Plan(Selection):
 class Run(Selection):
     """Train what is not done yet, continue what was interrupted, then write the tables and plots."""
 
+    devices: int = 1
+    """GPUs of each machine that share every batch, a process each (with --device cpu: processes); runs are those of
+    this number."""
+    nodes: int = 1
+    """Machines; more than one need torchrun or srun (docs/distributed.md)."""
+    sync_batchnorm: bool = False
+    """Batch norms normalise with the whole batch, not with a GPU's part of it."""
     yes: bool = False
     """Go on without asking even if it will take more than a day."""
     wandb: str = "off"

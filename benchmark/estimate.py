@@ -21,14 +21,14 @@ CPU_BATCH_PIXELS = 2**20
 
 
 def seconds_per_image(cell: Cell, num_classes: int, image_shape: Sequence[int], device: str) -> float:
-    """Time of a training step on random images, divided by its batch.
+    """Time of a training step on random images, divided by its batch; of one device's part, if several share it.
 
     On a CPU a large batch of large images is measured by a part of it.
 
     The fastest of a few steps after a first one that warms up: what else the machine does makes steps slower, never
     faster. Large networks stop at two steps.
     """
-    batch = cell.recipe.batch_size
+    batch = cell.recipe.batch_size // cell.recipe.devices
     if device == "cpu":
         batch = max(1, min(batch, CPU_BATCH_PIXELS // (image_shape[1] * image_shape[2])))
     model = create_model(cell, 0, num_classes, image_shape[0]).to(device)

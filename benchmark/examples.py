@@ -10,7 +10,7 @@ EXAMPLES = {
         "plan cifar --devices 1 8 64 1000 --step-times gpu.csv    # made there by --save-step-times gpu.csv",
     ),
     "run": (
-        "run quickstart",
+        "run quickstart --devices 2",
         "run cifar --profile short --seeds 0 1 2 --only '*20*' --dataset cifar10+ --data-dir images.tar.gz",
         "run imagenet --profile short --data-dir imagenette2 --only '*18*' --cache",
     ),

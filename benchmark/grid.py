@@ -12,10 +12,13 @@ from benchmark.complexity import complexity
 from benchmark.data import Source, create_datamodule, find_source, identify
 from benchmark.errors import UserError, closest
 from benchmark.ledger import FINISHED
+from benchmark.parallel import Execute, LostGroup
 from benchmark.plan import PlannedRun
 from benchmark.progress import Progress
 from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from benchmark.tracking import Tracker
+from datamodules.batches import check_parts
+from datamodules.errors import DataError
 from lightning_modules.networks import list_networks, network_definition
 
 
@@ -32,11 +35,13 @@ def select_cells(
     image_size: int = 0,
     resized: bool = False,
     subset: bool = False,
+    devices: int = 1,
+    sync_batchnorm: bool = False,
 ) -> list[tuple[Cell, Source]]:
-    """The resolved cells that a command asks for, each with its data.
+    """The resolved cells that a command asks for, each with its data; ``devices`` share every batch.
 
     Raises:
-        UserError: an unknown profile, data set, row or precision, or nothing matches.
+        UserError: an unknown profile, data set, row or precision, nothing matches, or a batch cannot be shared.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -64,13 +69,19 @@ def select_cells(
     for _, source in found:
         if not 0 <= validation < source.num_train:
             raise UserError(f"cannot hold out {validation} of {source.num_train} training images")
+    for cell, source in found:
+        _check_sharing(cell, source.num_train - validation, device, devices, sync_batchnorm)
     return [
         (
             replace(
                 cell,
                 network=replace(cell.network, definition=network_definition(cell.network.name)),
                 data=replace(identify(cell.data, source), validation=validation),
-                recipe=run.resolve_recipe(_with_precision(cell.recipe, precision), device),
+                recipe=replace(
+                    run.resolve_recipe(_with_precision(cell.recipe, precision), device),
+                    devices=devices,
+                    sync_batchnorm=sync_batchnorm,
+                ),
             ),
             source,
         )
@@ -82,6 +93,22 @@ def _with_photographs(cell: Cell, image_size: int, resized: bool) -> Cell:
     """The cell with the size of its images and whether they are resized beforehand, as asked for."""
     recipe = replace(cell.recipe, image_size=image_size or cell.recipe.image_size)
     return replace(cell, data=replace(cell.data, resized=resized), recipe=recipe)
+
+
+def _check_sharing(cell: Cell, images: int, device: str, devices: int, sync_batchnorm: bool) -> None:
+    """Raises:
+    UserError: ``devices`` cannot share the cell's batches of so many training images.
+    """
+    if sync_batchnorm and (device != "cuda" or devices == 1):
+        raise UserError("--sync-batchnorm needs several GPUs; leave it out on one device or on CPUs")
+    if devices == 1:
+        return
+    if cell.recipe.loop == "reference":
+        raise UserError(f"{cell.name} is trained by the usual loop, which has one device; leave it out")
+    try:
+        check_parts(images, cell.recipe.batch_size, devices)
+    except DataError as error:
+        raise UserError(f"{cell.name}: {error}; take another number of --devices") from error
 
 
 def _with_precision(recipe: RecipeSpec, precision: str) -> RecipeSpec:
@@ -147,7 +174,12 @@ def check_writable(results: Path) -> None:
 
 
 def run_all(
-    runs: Sequence[PlannedRun], data_dir: Path, device: str, progress: Progress, tracker: Tracker
+    runs: Sequence[PlannedRun],
+    data_dir: Path,
+    device: str,
+    progress: Progress,
+    tracker: Tracker,
+    execute: Execute = run.execute,
 ) -> list[str]:
     """Do what is left, one run after another; a run that fails does not stop the others.
 
@@ -157,6 +189,7 @@ def run_all(
     Raises:
         UserError: the data or the results directory cannot be used.
         run.InterruptedRun: a signal came.
+        LostGroup: a launched group of processes broke in a run.
     """
     problems = []
     left = sum(planned.seconds_left for planned in runs)
@@ -176,7 +209,7 @@ def run_all(
                 continue
             progress.start(number, planned.label, planned.cell.recipe.epochs, left)
             tracker.start(planned.folder, planned.label)
-            result = _execute(planned, data_dir, device, progress, tracker)
+            result = _execute(planned, data_dir, device, progress, tracker, execute)
             progress.end(result)
             if result["status"] != "done":
                 problems.append(f"{planned.label}: {result['status']} ({result['reason']})")
@@ -184,7 +217,7 @@ def run_all(
 
 
 def _execute(
-    planned: PlannedRun, data_dir: Path, device: str, progress: Progress, tracker: Tracker
+    planned: PlannedRun, data_dir: Path, device: str, progress: Progress, tracker: Tracker, execute: Execute
 ) -> dict[str, Any]:
     """The record, shown and sent while it grows."""
 
@@ -193,8 +226,8 @@ def _execute(
         tracker.epoch()
 
     try:
-        result = run.execute(planned.folder, data_dir, device, on_epoch)
-    except (run.InterruptedRun, UserError) as error:
+        result = execute(planned.folder, data_dir, device, on_epoch)
+    except (run.InterruptedRun, LostGroup, UserError) as error:
         tracker.end({"status": "interrupted" if isinstance(error, run.InterruptedRun) else "failed"})
         raise
     tracker.end(result)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import platform
 import re
 import subprocess
@@ -61,12 +62,23 @@ def has_fast_bf16(device: str) -> bool:
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or "AuthenticAMD" in _cpu_info()
 
 
-def describe_device(device: str) -> str:
-    """E.g. ``CPU: AMD EPYC, 2 threads`` or ``GPU: NVIDIA H200``."""
+def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:
+    """E.g. ``CPU: AMD EPYC, 2 threads``, ``GPU: NVIDIA H200`` or ``GPU: 2 nodes of 8 x NVIDIA H200``."""
+    nodes_of = f"{nodes} nodes of " if nodes > 1 else ""
     if device == "cuda":
-        return f"GPU: {torch.cuda.get_device_name()}"
-    threads = torch.get_num_threads()
-    return f"CPU: {_cpu_name()}, {threads} thread{'' if threads == 1 else 's'}"
+        several = f"{nodes_of}{devices} x " if devices * nodes > 1 else ""
+        return f"GPU: {several}{torch.cuda.get_device_name()}"
+    several = f" {nodes_of}{_count(devices, 'process', 'processes')} of" if devices * nodes > 1 else ""
+    return f"CPU: {_cpu_name()},{several} {_count(torch.get_num_threads(), 'thread', 'threads')}"
+
+
+def count_devices(device: str) -> int:
+    """GPUs of this machine, or the cores that a process each may have."""
+    return torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _cpu_name() -> str:

@@ -122,7 +122,8 @@ class Costs:
 
     def _measure(self, cell: Cell, source: Source) -> float:
         try:
-            return estimate.seconds_per_image(cell, source.num_classes, source.image_shape, self.device)
+            seconds = estimate.seconds_per_image(cell, source.num_classes, source.image_shape, self.device)
+            return seconds / cell.recipe.devices if self.device == "cuda" else seconds  # processes share a CPU
         except Exception as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             print(f"warning: the time of {cell.name} cannot be measured: {reason}", file=sys.stderr)

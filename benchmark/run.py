@@ -14,7 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
 from benchmark import machine, reference
 from benchmark.allocation import keeping_freed_memory
@@ -24,6 +24,7 @@ from benchmark.data import create_datamodule
 from benchmark.energy import EnergyMeter
 from benchmark.errors import UserError
 from benchmark.gradients import GradientNorms
+from benchmark.group import Group, describe
 from benchmark.ledger import FINISHED, RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
 from datamodules.array import ArrayDataModule
@@ -33,10 +34,16 @@ from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
 OnEpoch = Callable[[Mapping[str, float]], None]
+Train = Callable[[RunFolder, Path, str, OnEpoch], dict[str, Any]]
+"""Trains and tests a run and returns what its record says, as ``train_and_test`` does."""
 Rows = list[Mapping[str, float]]
 Traces = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """What training did to the network: ``coefficients``, a method's learned ones by parameter name, and
 ``gradient_norms`` by layer; each at the ``start`` and at the ``end``."""
+
+
+RANK_STRIDE = 1_000_000_007
+"""Between the seeds of two processes: far from those of other epochs."""
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -54,7 +61,7 @@ def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
 
 
 class EpochClock(pl.Callback):
-    """Seeds torch's global generator (dropout) by run seed and epoch, and measures training and the whole epoch.
+    """Seeds torch's global generator (dropout) by seed, epoch and rank, and measures training and the whole epoch.
 
     ``learning_rate`` is that of the epoch's first step. Seeding each epoch makes a resumed run equal an
     uninterrupted one.
@@ -66,7 +73,7 @@ class EpochClock(pl.Callback):
         self.started = self.trained = self.learning_rate = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch + 1)
+        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch + 1 + RANK_STRIDE * trainer.global_rank)
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.energy.start()
         self.started = time.perf_counter()
@@ -77,7 +84,9 @@ class EpochClock(pl.Callback):
         self.trained = time.perf_counter()
 
 
-def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
+def execute(
+    folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch, train: Train | None = None
+) -> dict[str, Any]:
     """Train and test one run, or continue it from its last epoch, and write its record.
 
     Args:
@@ -85,6 +94,7 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
         data_dir: where its data lies.
         device: "cpu" or "cuda".
         on_epoch: called with each new row of metrics.
+        train: how; by default ``train_and_test``, in this process alone.
 
     Returns:
         The record. An error of the run itself is a record of status "failed" or "diverged".
@@ -104,7 +114,8 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
     try:
         folder.reopen()
         folder.write_spec()
-        return folder.write_result("done", {**context, **_train_and_test(folder, data_dir, device, on_epoch)})
+        values = (train or train_and_test)(folder, data_dir, device, on_epoch)
+        return folder.write_result("done", {**context, **values})
     except WriteError as error:
         return folder.write_result("failed", {**context, "reason": str(error)})
     except UserError:
@@ -118,20 +129,36 @@ def execute(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -
     except Exception as error:
         with contextlib.suppress(WriteError):
             write_atomically(folder.path / "error.txt", traceback.format_exc())
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        return folder.write_result("failed", {**context, "reason": reason})
+        return folder.write_result("failed", {**context, "reason": describe(error)})
 
 
-def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_and_test(
+    folder: RunFolder, data_dir: Path, device: str, on_epoch: OnEpoch, group: Group | None = None
+) -> dict[str, Any]:
+    """What a record says of a run that is done; writes metrics and checkpoints on the way.
+
+    Every process of a ``group`` calls it; the leader alone writes, calls ``on_epoch`` and has something to return.
+
+    Raises:
+        DivergedError, AgreedError: in every process of the group.
+        Exception: whatever goes wrong, in this process alone.
+    """
+    group = group or Group()
     cell, recipe = folder.cell, folder.cell.recipe
     datamodule = create_datamodule(cell.data, data_dir, recipe, folder.seed)
-    train = _train_by_reference if recipe.loop == "reference" else _train_by_lightning
-    tested, rows, memory, traces = train(folder, datamodule, device, on_epoch)
+    if recipe.loop == "reference":
+        tested, rows, memory, traces = _train_by_reference(folder, datamodule, device, on_epoch)
+    else:
+        tested, rows, memory, traces = _train_by_lightning(folder, datamodule, device, on_epoch, group)
+    if not group.leads:
+        return {}
     parameters, multiply_adds = complexity(cell.network, datamodule.num_classes, datamodule.image_shape)
     images = datamodule.num_train
     if recipe.limit_batches:
         images = min(images, recipe.limit_batches * recipe.batch_size)
     return {
+        "device": machine.describe_device(device, group.devices, group.nodes),
+        "threads": torch.get_num_threads(),
         "test_error": tested["test_error"],
         "test_top5_error": tested.get("test_top5_error"),
         "test_loss": tested["test_loss"],
@@ -151,9 +178,12 @@ def _train_and_test(folder: RunFolder, data_dir: Path, device: str, on_epoch: On
 
 
 def _train_by_lightning(
-    folder: RunFolder, datamodule: ImageDataModule, device: str, on_epoch: OnEpoch
+    folder: RunFolder, datamodule: ImageDataModule, device: str, on_epoch: OnEpoch, group: Group
 ) -> tuple[Mapping[str, float], Rows, int | None, Traces]:
-    """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, and traces."""
+    """What ``trainer.test`` found, the rows of metrics, the peak memory (bytes) of training, and traces.
+
+    The memory is that of the process that took most.
+    """
     cell, recipe = folder.cell, folder.cell.recipe
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
     start = learned_coefficients(model.network)
@@ -161,6 +191,7 @@ def _train_by_lightning(
     rows: Rows = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
+        joules = _joules(clock.energy, device, group)
         rows.append(
             {
                 "epoch": epoch,
@@ -171,28 +202,52 @@ def _train_by_lightning(
                 "learning_rate": clock.learning_rate,
                 "seconds": time.perf_counter() - clock.started,
                 "train_seconds": clock.trained - clock.started,
-                **({} if (joules := clock.energy.joules) is None else {"joules": joules}),
+                **({} if joules is None else {"joules": joules}),
             }
         )
-        folder.write_metrics(rows)
-        on_epoch(rows[-1])
+        if group.leads:
+            folder.write_metrics(rows)
+            on_epoch(rows[-1])
 
-    saved = newest_valid(folder.checkpoints, folder.id)
-    rows += _rows_so_far(folder, saved)
-    if rows:
-        folder.write_metrics(rows)
+    saved = group.decide(lambda: _find_last_epoch(folder))
+    if saved is not None:
+        if not saved.path.exists():
+            raise FileNotFoundError(f"{saved.path}: results must lie where all nodes see them")
+        rows += saved.rows
     recorder = EpochRecorder(folder.checkpoints, folder.id, rows, record)
-    trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder])
+    trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder], group)
     machine.reset_peak_memory(device)
     with quiet(), keeping_freed_memory():
         trainer.fit(model, datamodule=datamodule, ckpt_path=saved and saved.path)
-        memory = machine.peak_memory(device)
+        memory = max(filter(None, group.gather(machine.peak_memory(device))), default=None)
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
-    for path in list_checkpoints(folder.checkpoints)[:-1]:
-        path.unlink()
+    if group.leads:
+        for path in list_checkpoints(folder.checkpoints)[:-1]:
+            path.unlink()
     end = learned_coefficients(model.network)
     coefficients = {name: {"start": start[name], "end": end[name]} for name in end}
     return tested, rows, memory, {"coefficients": coefficients, "gradient_norms": gradients.norms}
+
+
+def _joules(meter: EnergyMeter, device: str, group: Group) -> float | None:
+    """The energy of all devices; the processes of a node that share its CPU share one counter."""
+    counts = device == "cuda" or group.local_rank == 0
+    joules = group.gather(meter.joules if counts else 0.0)
+    return None if None in joules else sum(joules)
+
+
+def _find_last_epoch(folder: RunFolder) -> Saved | None:
+    """The checkpoint to continue from, with its metrics, which are also written anew; None to start.
+
+    Raises:
+        RuntimeError: see ``newest_valid`` and ``_rows_so_far``.
+    """
+    saved = newest_valid(folder.checkpoints, folder.id)
+    rows = _rows_so_far(folder, saved)
+    if saved is None:
+        return None
+    folder.write_metrics(rows)
+    return replace(saved, rows=rows)
 
 
 def _rows_so_far(folder: RunFolder, saved: Saved | None) -> Rows:
@@ -256,17 +311,27 @@ def learned_coefficients(network: torch.nn.Module) -> dict[str, list[float]]:
     return {name: value.tolist() for name, value in network.named_parameters() if name in names}
 
 
-def create_trainer(recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A Trainer on one device with our checkpoints and nothing printed; cluster variables do not leak in."""
+def create_trainer(
+    recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback], group: Group | None = None
+) -> pl.Trainer:
+    """A Trainer with our checkpoints and nothing printed, on one device or a group's.
+
+    Alone, cluster variables do not leak in.
+    """
+    group = group or Group()
     limit = recipe.limit_batches or None
     with quiet():
         return pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
+            devices=group.devices,
+            num_nodes=group.nodes,
+            strategy=DDPStrategy() if group.size > 1 else "auto",
+            sync_batchnorm=recipe.sync_batchnorm,
+            use_distributed_sampler=False,
             precision=recipe.precision,
             max_epochs=recipe.epochs,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            plugins=[AtomicCheckpointIO(), group.environment],
             default_root_dir=root,
             logger=False,
             enable_checkpointing=True,

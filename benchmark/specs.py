@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = 1
-ADDED_TO_RECIPE = {"loop": "lightning", "image_size": 0}
+ADDED_TO_RECIPE = {"loop": "lightning", "image_size": 0, "devices": 1, "sync_batchnorm": False}
 ADDED_TO_NETWORK = {"definition": 1}
 ADDED_TO_DATA = {"resized": False}
 
@@ -60,6 +60,8 @@ class RecipeSpec:
     ``limit_batches`` > 0 cuts every epoch to that many batches (the smoke profile).
     ``loop``: ``"lightning"``, or ``"reference"`` for the usual loop in plain PyTorch that ours is compared with.
     ``image_size``: pixels of a side to which photographs are cropped; 0 if images have a size of their own.
+    ``devices`` is how many, over all machines, share each batch. It decides the outcome, as batch norms normalise
+    with a device's own part of the batch unless ``sync_batchnorm`` is set, and dropout draws for each device.
     """
 
     epochs: int = 300
@@ -76,6 +78,8 @@ class RecipeSpec:
     limit_batches: int = 0
     loop: str = "lightning"
     image_size: int = 0
+    devices: int = 1
+    sync_batchnorm: bool = False
 
 
 @dataclass(frozen=True)

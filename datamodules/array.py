@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datamodules.batches import Batches, channel_statistics
+from datamodules.batches import Batches, channel_statistics, check_parts
 from datamodules.errors import DataError
 
 SPLIT_SEED = 20181114
@@ -44,8 +44,10 @@ class ArrayDataModule(pl.LightningDataModule):
     ``val_dataloader`` serves the held-out training images if ``validation`` > 0. Otherwise it serves the test
     images, to draw a curve from and never to select by.
 
+    Under a Trainer with several processes each serves its part of every batch.
+
     Args:
-        batch_size: of training.
+        batch_size: of training, over all processes.
         augment: pad, crop and flip training images at random.
         validation: training images held out, the same for every seed.
         seed: of the order and the augmentation.
@@ -123,6 +125,10 @@ class ArrayDataModule(pl.LightningDataModule):
         return arrays.train_images[self.held_out], arrays.train_labels[self.held_out]
 
     def train_dataloader(self) -> Batches:
+        """Raises:
+        DataError: the Trainer's processes cannot share a batch.
+        """
+        check_parts(self.num_train, self.batch_size, self.trainer.world_size if self.trainer else 1)
         return self._batches(*self.training_arrays(), self.batch_size, shuffle=True, augment=self.augment)
 
     def val_dataloader(self) -> Batches:
@@ -133,9 +139,11 @@ class ArrayDataModule(pl.LightningDataModule):
         return self._batches(arrays.test_images, arrays.test_labels)
 
     def _batches(self, images: Tensor, labels: Tensor, batch_size: int | None = None, **options: Any) -> Batches:
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.trainer:
+            options["device"] = self.trainer.strategy.root_device
+            options["rank"], options["world_size"] = self.trainer.global_rank, self.trainer.world_size
         size = min(self.eval_batch_size, len(labels)) if batch_size is None else batch_size
-        return Batches(images, labels, size, self.mean, self.std, seed=self.seed, device=device, **options)
+        return Batches(images, labels, size, self.mean, self.std, seed=self.seed, **options)
 
     def _loaded(self) -> Arrays:
         if self.arrays is None:

@@ -22,6 +22,9 @@ class Batches:
     came before it: a resumed run sees the batches of an uninterrupted one. Lightning sets the epoch through
     ``sampler``; other loops call ``set_epoch``.
 
+    Processes that share the training each take a contiguous part of every batch: all draw the same for the whole
+    batch, so that images, crops and flips are those of one process. Parts differ by at most one image.
+
     Args:
         images: (N, H, W, C) uint8.
         labels: (N,) int64.
@@ -31,6 +34,7 @@ class Batches:
         augment: crop each image at random from itself padded with 4 black pixels, and flip half of them.
         seed: of the generator.
         device: where the arrays live and the batches are made.
+        rank, world_size: which part of each batch to serve, and of how many; the last batch's may be empty.
 
     Raises:
         DataError: ``batch_size`` is not in 1, ..., N.
@@ -47,6 +51,8 @@ class Batches:
         augment: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise DataError(f"batch size {batch_size} does not fit {len(images)} images; it must be from 1 to that")
@@ -56,6 +62,7 @@ class Batches:
         self.images = F.pad(images.to(device), (0, 0, p, p, p, p)).contiguous()
         self.labels = labels.to(device)
         self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
+        self.rank, self.world_size = rank, world_size
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-mean / std).to(device)
         self.epoch = 0
@@ -76,8 +83,8 @@ class Batches:
         flips = torch.randint(0, 2, (count,), generator=generator) * self.augment
         order, tops, lefts, flips = (t.to(device) for t in (order, tops, lefts, flips))
         for chunk in zip(*(t.split(self.batch_size) for t in (order, tops, lefts, flips)), strict=True):
-            index = chunk[0]
-            yield self._normalize(self._gather(*chunk)), self.labels[index]
+            index, *draws = (t.tensor_split(self.world_size)[self.rank] for t in chunk)
+            yield self._normalize(self._gather(index, *draws)), self.labels[index]
 
     def _gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
         """(B,) sample, offsets and flips -> (B, H, W, C) uint8, as one gather of whole pixels."""
@@ -93,6 +100,19 @@ class Batches:
     def _normalize(self, images: Tensor) -> Tensor:
         """(B, H, W, C) uint8 -> (B, C, H, W) float32, zero mean and unit variance."""
         return torch.addcmul(self.shift, images.float(), self.scale).permute(0, 3, 1, 2)
+
+
+def check_parts(count: int, batch_size: int, world_size: int) -> None:
+    """Whether ``world_size`` processes can share the training on ``count`` images.
+
+    Raises:
+        DataError: a batch cannot be divided equally, or an epoch's last one leaves a process without an image.
+    """
+    if batch_size % world_size:
+        raise DataError(f"batch size {batch_size} is not divisible by {world_size} processes")
+    last = count % batch_size
+    if 0 < last < world_size:
+        raise DataError(f"the last batch of {count} images has {last}, fewer than the {world_size} processes")
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datamodules.archives import extract_archives
 from datamodules.array import split_validation
+from datamodules.batches import check_parts
 from datamodules.cache import cache_folder
 from datamodules.errors import DataError
 from datamodules.listing import Listing, Split, list_images
@@ -126,6 +127,10 @@ class ImageNetDataModule(pl.LightningDataModule):
         return self._images(self.listing.train, self.augment)
 
     def train_dataloader(self) -> ImageStream:
+        """Raises:
+        DataError: the Trainer's processes cannot share a batch.
+        """
+        check_parts(self.num_train, self.batch_size, self.trainer.world_size if self.trainer else 1)
         return self._stream(self.training_images(), self.kept, self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> ImageStream:

@@ -15,8 +15,8 @@ class EpochSampler:
     """Batches of keys, one epoch a pass; the order comes from a generator keyed by (seed, epoch).
 
     So an epoch is the same whatever came before it and however many workers read it. Of each global batch every
-    rank has an equal contiguous part. In training a last batch that cannot be shared out equally loses the rest,
-    fewer images than there are ranks; in evaluation parts may differ by one image, none lost or served twice.
+    rank has a contiguous part; those of the last batch may differ by one image, none lost or served twice, and one
+    that would be empty is left out.
 
     Args:
         indices: (N,) images to serve.
@@ -60,6 +60,4 @@ class EpochSampler:
                 yield [(self.epoch, index) for index in part.tolist()]
 
     def _share(self, batch: Tensor) -> Tensor:
-        if self.shuffle:
-            batch = batch[: len(batch) // self.world_size * self.world_size]
         return batch.tensor_split(self.world_size)[self.rank]

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -46,6 +46,9 @@ class LitClassifier(pl.LightningModule):
 
     A loss that is not finite ends training with ``DivergedError``: on a CPU before the weights are updated with it,
     elsewhere within ``STEPS_UNSEEN`` steps. So does an epoch's mean loss, and that of the test.
+
+    Processes that share the training (DDP) may have parts of a batch that differ in size: the gradient and what is
+    logged are of the whole batch and of the whole data.
 
     Hyperparameters are plain values, so ``LitClassifier.load_from_checkpoint(path)`` needs the path alone.
 
@@ -97,9 +100,10 @@ class LitClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step(batch, self.train_metrics)
+        share, mean = share_of_batch(loss, len(batch[1]))
         if loss.device.type == "cpu" or batch_idx % STEPS_UNSEEN == 0:
-            self._check_finite(loss, f"epoch {self.current_epoch}, batch {batch_idx}")
-        return loss
+            self._check_finite(mean, f"epoch {self.current_epoch}, batch {batch_idx}")
+        return share
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._step(batch, self.val_metrics)
@@ -127,6 +131,8 @@ class LitClassifier(pl.LightningModule):
         images, labels = batch
         logits = self(images).float()
         loss = F.cross_entropy(logits, labels)
+        if not len(labels):  # a process's part of an evaluation's last batch
+            return loss
         for name, metric in metrics.items():
             if name == "loss":
                 metric.update(loss.detach(), len(labels))
@@ -149,6 +155,21 @@ class LitClassifier(pl.LightningModule):
                 self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
             metrics[name].reset()
         return values["loss"]
+
+
+def share_of_batch(loss: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What a process contributes to the gradient, and the mean loss of the whole batch, the same in all processes.
+
+    DDP averages gradients over processes; weighted by its share of the images times their number, each process's
+    loss () over its own ``count`` images makes that the gradient of the mean over the batch.
+    """
+    world_size = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    if world_size == 1:
+        return loss, loss
+    sums = torch.stack([loss.detach() * count, torch.full_like(loss, count, requires_grad=False)])
+    distributed.all_reduce(sums)
+    total, images = sums
+    return loss * (world_size * count / images), total / images
 
 
 def _accuracy(num_classes: int, top_k: int = 1) -> MulticlassAccuracy:

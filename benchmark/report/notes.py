@@ -201,6 +201,7 @@ def _describe(recipe: Mapping[str, Any]) -> str:
     idle = {"limit_batches"} if not recipe["limit_batches"] else set()
     idle |= {"image_size"} if not recipe["image_size"] else set()
     idle |= {"milestones"} if recipe["schedule"] != "step" else set()
+    idle |= {"devices", "sync_batchnorm"} if recipe["devices"] == 1 else set()
     return ", ".join(f"{in_words(name)} {value_text(value)}" for name, value in recipe.items() if name not in idle)
 
 

@@ -120,7 +120,8 @@ def statistics_apart(module: nn.Module) -> Iterator[None]:
 
     A forward pass that is computed again would otherwise count its batch twice.
     """
-    kept = [(m, dict(m.named_buffers(recurse=False))) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm))
+    kept = [(m, dict(m.named_buffers(recurse=False))) for m in norms]
     try:
         for norm, buffers in kept:
             for name, buffer in buffers.items():

@@ -152,7 +152,7 @@ def no_weight_decay(network: nn.Module) -> set[str]:
     """
     coefficients = set()
     for prefix, module in network.named_modules():
-        if not isinstance(module, nn.BatchNorm2d | nn.Linear | nn.Conv2d):
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm | nn.Linear | nn.Conv2d):
             for name, _ in module.named_parameters(prefix, recurse=False):
                 coefficients.add(name)
     return coefficients

@@ -33,3 +33,20 @@ def test_bf16_on_a_gpu_without_it(monkeypatch):
     assert machine.choose_precision("auto", "cuda") == "32-true"
     with pytest.raises(UserError, match="bf16-mixed is not supported by Tesla K80; take 32-true"):
         machine.choose_precision("bf16-mixed", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "gpu", "cpu"),
+    [
+        (1, 1, "GPU: NVIDIA H200", "CPU: EPYC, 1 thread"),
+        (8, 1, "GPU: 8 x NVIDIA H200", "CPU: EPYC, 8 processes of 1 thread"),
+        (8, 2, "GPU: 2 nodes of 8 x NVIDIA H200", "CPU: EPYC, 2 nodes of 8 processes of 1 thread"),
+        (1, 2, "GPU: 2 nodes of 1 x NVIDIA H200", "CPU: EPYC, 2 nodes of 1 process of 1 thread"),
+    ],
+)
+def test_devices_are_described_with_their_number(monkeypatch, devices, nodes, gpu, cpu):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(machine, "_cpu_name", lambda: "EPYC")
+    assert machine.describe_device("cuda", devices, nodes) == gpu
+    assert machine.describe_device("cpu", devices, nodes) == cpu

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import functional as TF
 
 from datamodules import DataError
-from datamodules.batches import Batches, channel_statistics
+from datamodules.batches import Batches, channel_statistics, check_parts
 
 COUNT = 37
 
@@ -109,3 +109,36 @@ def test_lightning_sets_the_epoch(images, tmp_path):
     for number in range(3):
         labels = torch.cat([y for e, y in seen if e == number])
         assert torch.equal(labels, epoch(loader, number)[1])
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_parts_are_those_of_the_whole_batch(images, world_size):
+    """The last batch has 7 images, fewer than 8 processes."""
+    options = {"shuffle": True, "augment": True, "seed": 3}
+    whole = batches(images, **options)
+    parts = [batches(images, **options, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for loader in (whole, *parts):
+        loader.set_epoch(2)
+    assert {len(part) for part in parts} == {len(whole)}
+    for (x, y), *shared in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([part for part, _ in shared]), x)
+        assert torch.equal(torch.cat([part for _, part in shared]), y)
+        sizes = [len(part) for _, part in shared]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "world_size", "part"),
+    [
+        (100, 10, 3, "batch size 10 is not divisible by 3 processes"),
+        (101, 10, 2, "the last batch of 101 images has 1, fewer than the 2 processes"),
+    ],
+)
+def test_batches_that_cannot_be_shared(count, batch_size, world_size, part):
+    with pytest.raises(DataError, match=part):
+        check_parts(count, batch_size, world_size)
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(100, 10), (101, 1), (102, 2), (105, 5)])
+def test_batches_that_can_be_shared(count, world_size):
+    check_parts(count, 10, world_size)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmark import tracking
+from benchmark import parallel, tracking
 from benchmark.checkpoints import EpochRecorder
 from benchmark.ledger import RunFolder
 from benchmark.tracking import Tracker
@@ -148,3 +148,18 @@ def signal_after_the_record() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     os.replace = interrupted
+
+
+def kill_process(rank: int, epoch: int) -> None:
+    """SIGKILL for one of the processes that a run was started in, after this epoch."""
+    attend = parallel._attend
+
+    def killing(members: Any, on_epoch: Any) -> Any:
+        def then_kill(row: Any) -> None:
+            on_epoch(row)
+            if row["epoch"] == epoch:
+                os.kill(members[rank].process.pid, signal.SIGKILL)
+
+        return attend(members, then_kill)
+
+    parallel._attend = killing

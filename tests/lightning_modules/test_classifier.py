@@ -161,3 +161,18 @@ def test_recipe_defaults_are_the_published_protocol():
         "schedule": "step",
         "milestones": (0.5, 0.75),
     }
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_a_part_without_images_counts_for_nothing(stage):
+    """As a process has it whose evaluation ends with fewer images than there are processes."""
+    model = classifier().eval()
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
+    step = {"validation": model.validation_step, "test": model.test_step}[stage]
+    metrics = {"validation": model.val_metrics, "test": model.test_metrics}[stage]
+    step((images, labels), 0)
+    before = {name: metric.compute() for name, metric in metrics.items()}
+    step((images[:0], labels[:0]), 1)
+    for name, metric in metrics.items():
+        metric._computed = None
+        assert torch.equal(metric.compute(), before[name])

@@ -66,6 +66,14 @@ def test_same_training_and_running_statistics(name, options):
     assert all(norm.track_running_stats and norm.num_batches_tracked == 2 for norm in norms)
 
 
+def test_batch_norms_of_a_group_update_their_statistics_once():
+    network = create_network("cifar_densenet40", depth=13, memory_efficient=True).double()
+    train(network := nn.SyncBatchNorm.convert_sync_batchnorm(network))
+    norms = [m for m in network.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert norms
+    assert all(norm.num_batches_tracked == 2 for norm in norms)
+
+
 def test_nothing_is_computed_again_without_gradients():
     network = create_network("cifar_densenet40", depth=13, memory_efficient=True)
     calls = []

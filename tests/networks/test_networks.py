@@ -235,6 +235,9 @@ def test_weight_decay_spares_coefficients_alone():
     assert not no_weight_decay(create_network("cifar_resnet20", shortcut="projection"))
     assert not no_weight_decay(create_network("imagenet_resnet50"))
     assert not no_weight_decay(create_network("cifar_hbnet20", coefficients="fixed"))
+    for network in (hbnet, agdnet):
+        names = no_weight_decay(network)
+        assert no_weight_decay(torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)) == names
 
 
 def test_dropout_drops_only_in_training():
