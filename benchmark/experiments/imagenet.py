@@ -38,7 +38,7 @@ SHORT = replace(PAPER, epochs=16, learning_rate=0.2, schedule="one_cycle")
 
 EXPERIMENT = Experiment(
     name="imagenet",
-    title="ImageNet: test error (%)",
+    title="ImageNet protocol: test error (%)",
     rows=(
         *_pair(*RESIDUAL, depth=34),
         *_pair(*DENSE, depth=121),
