@@ -119,8 +119,8 @@ def _plan(experiment: Experiment, command: Plan) -> int:
     from benchmark import machine, plan
 
     console, device = Console(), machine.choose_device(command.device)
-    cells, problems = _select(experiment, command, device)
     step_times = _step_times(command, device)
+    cells, problems = _select(experiment, command, device)
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
     plan.print_plan(runs, console, step_times)
@@ -252,7 +252,7 @@ def _save_step_times(path: Path, runs: "Sequence[PlannedRun]", device: str) -> N
 
     steps = plan.measured_steps(runs)
     if not steps:
-        raise UserError("no step was measured, since no run is left; nothing was saved")
+        raise UserError("no step was measured, since no run is left or none could be; nothing was saved")
     origin = {
         "device": machine.describe_device(device),
         "torch": machine.versions()["torch"],

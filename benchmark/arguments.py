@@ -26,7 +26,7 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
 
 
 def parse_counts(words: Iterable[str], example: str) -> list[int]:
-    """Positive integers from the command line, in order, without repeats.
+    """Positive integers below 10^9 from the command line, in order, without repeats.
 
     Args:
         example: of the option as it should be written.
@@ -35,8 +35,8 @@ def parse_counts(words: Iterable[str], example: str) -> list[int]:
         UserError: one is not.
     """
     for word in words:
-        if not word.isascii() or not word.isdigit() or int(word) < 1:
-            raise UserError(f"count {word!r} is not a positive integer; write e.g. {example}")
+        if not word.isascii() or not word.isdigit() or len(word) > 9 or int(word) < 1:
+            raise UserError(f"count {word!r} is not a positive integer below 10^9; write e.g. {example}")
     return list(dict.fromkeys(map(int, words)))
 
 

@@ -184,7 +184,8 @@ def print_plan(runs: Sequence[PlannedRun], console: Console, step_times: StepTim
     left = format_duration(sum(run.seconds_left for run in runs))
     data = ", ".join(sorted({run.cell.data.source for run in runs}))
     where = f"on one device of {step_times.path}" if step_times else "on this machine"
-    console.print(f"{len(runs)} runs on {data}, {done} done; about {left} left {where}.", soft_wrap=True)
+    text = f"{len(runs)} runs on {data}, {done} done; about {left} left {where}."
+    console.print(text, soft_wrap=True, markup=False)
     if any(run.is_scaled for run in runs):
         note = "≈ is not measured there, but scaled by multiply-adds from the network of its kind nearest in size."
         console.print(note, soft_wrap=True)
@@ -227,5 +228,6 @@ def print_schedules(
         "One run a device, the longest first; every device is held until the last run ends. The longest run, "
         f"{longest.row} on {longest.cell.dataset}, takes {format_duration(longest.seconds_left)}; with "
         f"{enough_devices(seconds):,} or more devices all others end by then, and only fewer epochs or several "
-        "devices for one run would help."
+        "devices for one run would help.",
+        markup=False,
     )

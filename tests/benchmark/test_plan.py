@@ -179,8 +179,9 @@ def test_no_table_is_overwritten(plan, tmp_path):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--devices", "0"], "count '0' is not a positive integer; write e.g. --devices 1 8 64"),
+        (["--devices", "0"], "count '0' is not a positive integer below 10^9; write e.g. --devices 1 8 64"),
         (["--devices", "1e3"], "count '1e3' is not a positive integer"),
+        (["--devices", "9" * 5000], "is not a positive integer below 10^9"),
         (["--price", "2"], "--price needs --devices N ..."),
         (["--devices", "2", "--price", "-1"], "--price is -1.0; it must be 0 or more"),
         (["--devices", "2", "--price", "nan"], "--price is nan; it must be 0 or more"),
