@@ -1,8 +1,10 @@
 # Targets that need Python create .venv from the tested versions in constraints.txt, once.
 # PYTHON picks the interpreter; CONSTRAINTS= (empty) takes the newest allowed versions instead of the tested ones.
+# EXTRAS=dev leaves Ray out, which only --engine ray needs.
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev,ray
 PROFILE ?=
 SEEDS ?=
 DATA_DIR ?=
@@ -30,7 +32,7 @@ setup: $(STAMP) ## Create .venv with the tested versions
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	$(BIN)/pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 quickstart: $(STAMP) ## Train every structure on scikit-learn's digits: minutes on two CPU cores

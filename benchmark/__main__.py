@@ -31,23 +31,29 @@ from benchmark.commands import (
     Theory,
     VerifyPaper,
 )
-from benchmark.errors import UserError
+from benchmark.errors import UserError, closest
 from benchmark.examples import examples_of
 from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.launchers import Place, check_place, find_place
+from benchmark.ray_cluster import RayOptions
+from benchmark.ray_cluster import check as check_ray
 from benchmark.specs import Experiment
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from benchmark.data import Source
     from benchmark.parallel import Execute
     from benchmark.plan import PlannedRun
     from benchmark.specs import Cell
     from benchmark.step_times import StepTimes
+    from benchmark.tracking import Tracker
 
     Chosen = tuple[Cell, Source]
 
 DAY = 86_400
 DATA = Path("data")
+ENGINES = ("inline", "ray")
 MEASURING = "measuring a few steps of each network"
 DRAWN_LAYERS = 8
 PAPER = Path(__file__).parents[1] / "results" / "paper"
@@ -134,6 +140,7 @@ def _plan(experiment: Experiment, command: Plan) -> int:
 def _run(experiment: Experiment, command: Run) -> int:
     """Alone, as one of the processes that a launcher started, or with a group of processes for each run."""
     seeds, place = _seeds(experiment, command), _place(command)
+    _check_engine(command)
     check_place(place, command.devices, command.nodes, os.environ)
 
     from benchmark import parallel
@@ -179,8 +186,11 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     tracker = Tracker(tracking, command.results_dir)
     try:
-        with Progress(len(runs), console) as progress:
-            not_done = grid.run_all(runs, data_dir, device, progress, tracker, execute)
+        if command.engine == "ray":
+            not_done = _run_on_ray(command, runs, data_dir, device, console, tracker)
+        else:
+            with Progress(len(runs), console) as progress:
+                not_done = grid.run_all(runs, data_dir, device, progress, tracker, execute)
     except InterruptedRun:
         raise KeyboardInterrupt from None
     except LostGroup as error:
@@ -260,6 +270,35 @@ def _save_step_times(path: Path, runs: "Sequence[PlannedRun]", device: str) -> N
     }
     add_step_times(path, steps, origin)
     print(f"added {len(steps)} step times to {path}")
+
+
+def _check_engine(command: Run) -> None:
+    """Raises:
+    UserError: no such engine, options of another one, or Ray is not there.
+    """
+    if command.engine not in ENGINES:
+        raise UserError(f"unknown --engine {command.engine!r}; {closest(command.engine, ENGINES)}")
+    options = RayOptions(command.address, command.runs_per_gpu, command.cpus_per_run)
+    if command.engine != "ray":
+        if options != RayOptions():
+            raise UserError("--address, --runs-per-gpu and --cpus-per-run need --engine ray")
+        return
+    if command.devices != 1 or command.nodes != 1:
+        raise UserError("--engine ray gives each run one device; leave out --devices and --nodes")
+    check_ray(options)
+
+
+def _run_on_ray(
+    command: Run, runs: list["PlannedRun"], data_dir: Path, device: str, console: "Console", tracker: "Tracker"
+) -> list[str]:
+    from benchmark import ray_engine
+    from benchmark.board import Board
+    from benchmark.ray_cluster import connect
+
+    options = RayOptions(command.address, command.runs_per_gpu, command.cpus_per_run)
+    with connect(options, device) as cluster, Board(len(runs), console) as board:
+        board.say(f"{cluster.slots()} runs at once on {cluster.where}")
+        return ray_engine.run_all(runs, data_dir, device, board, tracker, cluster)
 
 
 def _name_problems(problems: list[str]) -> int:

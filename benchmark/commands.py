@@ -82,6 +82,15 @@ class Run(Selection):
     wandb_project: str = "optimizer-inspired-networks"
     wandb_entity: str | None = None
     """A user or team; by default your own."""
+    engine: str = "inline"
+    """inline (one run after another) or ray (many at once; the extra [ray])."""
+    address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With --engine ray, a Ray cluster to join: its address, or auto for the one that this machine belongs to; by
+    default $RAY_ADDRESS, or a Ray of this command's own on this machine."""
+    runs_per_gpu: int = 1
+    """With --engine ray, how many runs share a GPU."""
+    cpus_per_run: int = 1
+    """With --engine ray, the CPU threads of a run; on CPUs, as many runs at once as that leaves room for."""
 
 
 @dataclass(frozen=True)

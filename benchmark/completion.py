@@ -14,6 +14,8 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "32-true", "bf16-mixed"),
     "wandb": ("off", "online", "offline"),
+    "engine": ("inline", "ray"),
+    "address": ("auto",),
     "compile": ("auto", "off", "default", "reduce-overhead"),
     "shell": ("bash", "zsh"),
 }

@@ -13,6 +13,7 @@ EXAMPLES = {
         "run quickstart --devices 2",
         "run cifar --profile short --seeds 0 1 2 --only '*20*' --dataset cifar10+ --data-dir images.tar.gz",
         "run imagenet --profile short --data-dir imagenette2 --only '*18*' --cache",
+        "run cifar --engine ray --runs-per-gpu 4 --network cifar_hbnet20:reading=fixed_point,depth=26",
     ),
     "tables": (
         "tables cifar",

@@ -11,7 +11,7 @@ from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from benchmark.data import Source, create_datamodule, find_source, identify
 from benchmark.errors import UserError, closest
-from benchmark.ledger import FINISHED
+from benchmark.ledger import FINISHED, RunFolder
 from benchmark.parallel import Execute, LostGroup
 from benchmark.plan import PlannedRun
 from benchmark.progress import Progress
@@ -208,25 +208,33 @@ def run_all(
                     problems.append(f"{planned.label}: diverged")
                 continue
             progress.start(number, planned.label, planned.cell.recipe.epochs, left)
-            tracker.start(planned.folder, planned.label)
-            result = _execute(planned, data_dir, device, progress, tracker, execute)
+            result = execute_tracked(
+                planned.folder, planned.label, data_dir, device, tracker, progress.epoch, execute
+            )
             progress.end(result)
             if result["status"] != "done":
                 problems.append(f"{planned.label}: {result['status']} ({result['reason']})")
     return problems
 
 
-def _execute(
-    planned: PlannedRun, data_dir: Path, device: str, progress: Progress, tracker: Tracker, execute: Execute
+def execute_tracked(
+    folder: RunFolder,
+    label: str,
+    data_dir: Path,
+    device: str,
+    tracker: Tracker,
+    on_epoch: run.OnEpoch,
+    execute: Execute = run.execute,
 ) -> dict[str, Any]:
-    """The record, shown and sent while it grows."""
+    """The record, shown and sent while it grows; the caller holds the run's lock."""
 
-    def on_epoch(row: Mapping[str, float]) -> None:
-        progress.epoch(row)
+    def show_and_send(row: Mapping[str, float]) -> None:
+        on_epoch(row)
         tracker.epoch()
 
+    tracker.start(folder, label)
     try:
-        result = execute(planned.folder, data_dir, device, on_epoch)
+        result = execute(folder, data_dir, device, show_and_send)
     except (run.InterruptedRun, LostGroup, UserError) as error:
         tracker.end({"status": "interrupted" if isinstance(error, run.InterruptedRun) else "failed"})
         raise

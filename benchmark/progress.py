@@ -17,6 +17,13 @@ from benchmark.duration import format_duration
 LINE_EVERY_SECONDS = 30
 
 
+def describe_end(result: Mapping[str, Any]) -> str:
+    """A record in a few words."""
+    if result["status"] == "done":
+        return f"test error {result['test_error']:.2f} % in {format_duration(result['seconds'])}"
+    return f"{result['status']}: {result['reason']}"
+
+
 class Progress:
     """Shows a grid of ``total`` runs. Use as a context manager."""
 
@@ -64,12 +71,8 @@ class Progress:
     def end(self, result: Mapping[str, Any]) -> None:
         """A record was written."""
         self.bar.update(self.task, visible=False)
-        if result["status"] == "done":
-            outcome = f"test error {result['test_error']:.2f} % in {format_duration(result['seconds'])}"
-        else:
-            outcome = f"{result['status']}: {result['reason']}"
         prefix = f"{self.heading}: " if self.console.is_terminal else "    "
-        self._print(prefix + outcome)
+        self._print(prefix + describe_end(result))
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
