@@ -348,8 +348,9 @@ def _measure_speed(command: Speed) -> int:
         if rows := measure():
             measured[table] = rows
             paths = write_speed(command.results_dir, measured, environment)
-    photographs = measure_input(command.data_dir, command.blocks, print)
-    paths += write_input(command.results_dir, photographs, command.feed, suite.input_environment())
+    if not command.only or command.data_dir or command.feed:
+        photographs = measure_input(command.data_dir, command.blocks, print)
+        paths += write_input(command.results_dir, photographs, command.feed, suite.input_environment())
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

@@ -132,7 +132,7 @@ class Report:
 @dataclass(frozen=True)
 class Speed:
     """Measure training steps: our path, the usual loop and a bare loop side by side, and what a structure costs;
-    and how many photographs a core can read."""
+    and, without --only or with --data-dir or --feed, how many photographs a core can read."""
 
     only: Annotated[Words, tyro.conf.arg(metavar="GLOB ...")] = ()
     """Networks that match, such as '*56'; by default all six for CIFAR, and their ablations. 'imagenet_*' are

@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmark.errors import UserError
 from datamodules import DataError, ImageNetDataModule
+from datamodules.listing import list_images
 
 IMAGES = 250
 """Of a data set are measured at most."""
@@ -46,18 +47,38 @@ def measure_input(data_dir: Path | None, passes: int, report: Report) -> list[Ro
         UserError: the photographs cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = data_dir or make_photographs(Path(scratch) / "made")
+        folder, name = Path(scratch) / "photographs", f"made, {WIDTH} x {HEIGHT}"
         try:
-            rows = [_measure(folder, resized, Path(scratch), passes) for resized in (False, True)]
+            if data_dir:
+                name = link_photographs(data_dir, folder)
+            else:
+                make_photographs(folder)
+            rows = [{"data": name, **_measure(folder, resized, Path(scratch), passes)} for resized in (False, True)]
         except DataError as error:
             raise UserError(str(error)) from error
     for row in rows:
-        row["data"] = row["data"] if data_dir else f"made, {WIDTH} x {HEIGHT}"
         report(f"input of {row['images']} photographs, {row['from']}: {row['images/s']:.0f} images/s a core")
     return rows
 
 
-def make_photographs(folder: Path) -> Path:
+def link_photographs(data_dir: Path, folder: Path) -> str:
+    """A sample of the training images, as links to them; returns the name of the whole.
+
+    Raises:
+        DataError: see ``list_images``.
+    """
+    listing = list_images(data_dir, subset=True)
+    images = listing.train
+    for index in np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int).tolist():
+        source = images.path(index).absolute()
+        for split in ("train", "val"):
+            link = folder / split / listing.class_names[images.labels[index]] / f"{index}{source.suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source)
+    return listing.name
+
+
+def make_photographs(folder: Path) -> None:
     """JPEGs of ImageNet's usual size, in pixels and bytes, in two classes."""
     random = np.random.default_rng(0)
     for number in range(MADE):
@@ -69,7 +90,6 @@ def make_photographs(folder: Path) -> Path:
             path = folder / split / str(number % 2) / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(buffer.getvalue())
-    return folder
 
 
 def _noise(random: np.random.Generator, width: int) -> np.ndarray:
@@ -83,25 +103,23 @@ def _measure(folder: Path, resized: bool, scratch: Path, passes: int) -> Row:
     datamodule = ImageNetDataModule(folder, resized=resized, subset=True, cache_dir=scratch, workers=0)
     datamodule.prepare_data()
     photographs = datamodule.training_images()
-    chosen = np.linspace(0, len(photographs) - 1, min(IMAGES, len(photographs))).astype(int).tolist()
-    seconds = list(_passes(photographs, chosen, passes))
+    count = len(photographs)
     return {
-        "data": datamodule.identity["name"],
-        "images": len(chosen),
-        "kB": sum(datamodule.listing.train.path(i).stat().st_size for i in chosen) / len(chosen) / 1000,
+        "images": count,
+        "kB": sum(datamodule.listing.train.path(i).stat().st_size for i in range(count)) / count / 1000,
         "from": "resized cache" if resized else "files",
-        "images/s": len(chosen) / median(seconds),
+        "images/s": count / median(_passes(photographs, passes)),
     }
 
 
-def _passes(photographs: Any, chosen: list[int], passes: int) -> Iterator[float]:
+def _passes(photographs: Any, passes: int) -> Iterator[float]:
     """Processor seconds of each pass but the first."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for epoch in range(passes + 1):
             started = time.process_time()
-            batch = photographs.__getitems__([(epoch, index) for index in chosen])
+            batch = photographs.__getitems__([(epoch, index) for index in range(len(photographs))])
             if isinstance(batch, DataError):
                 raise batch
             if epoch:
