@@ -209,7 +209,7 @@ def test_a_fault_under_torchrun(command, tmp_path, uninterrupted, mark, stop):
 
 
 def test_torchrun_on_two_nodes_that_are_this_machine(tmp_path, mark):
-    words = [*SMOKE[:-4], "--nodes", "2", *SMOKE[-4:], "--results-dir", tmp_path]
+    words = [*SMOKE, "--nodes", "2", "--results-dir", tmp_path]
     words[words.index("--devices") + 1] = "1"
     options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", mark]
     options += ["--rdzv-endpoint", f"127.0.0.1:{20_000 + os.getpid() % 9_000}"]
@@ -224,7 +224,11 @@ def test_torchrun_on_two_nodes_that_are_this_machine(tmp_path, mark):
         )
         for _ in range(2)
     ]
-    ended = [(node.communicate(timeout=SECONDS), node.returncode) for node in nodes]
+    try:
+        ended = [(node.communicate(timeout=SECONDS), node.returncode) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
     assert [code for _, code in ended] == [0, 0], ended
     assert_both_are_done_once(tmp_path)
     assert all("2 nodes of 1 process of 1 thread" in p.read_text() for p in tmp_path.glob("runs/*/*/result.json"))
