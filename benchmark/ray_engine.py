@@ -13,7 +13,7 @@ import signal
 import socket
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ RETRIES = 3
 POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 30
 WHERE = ".worker"
-"""In a run's folder: by this file a driver and its worker know each other, and it says where the run is trained."""
+"""The file in a run's folder that says, while a worker trains it, where."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told. ``driver`` is a word that only one driver has."""
+    """What a worker is told. ``driver`` is a word that only one driver has; the run's folder is there already."""
 
     folder: RunFolder
     label: str
@@ -134,14 +134,12 @@ class _Driver:
                     driver=self.name,
                     has_data=data_dir.exists(),
                 )
-                write_atomically(run.folder.path / WHERE, json.dumps({"driver": self.name}) + "\n")
+                run.folder.path.mkdir(parents=True, exist_ok=True)
                 self.handed[task.remote(order)] = run
             self._show(slots)
             ready, _ = ray.wait(list(self.handed), timeout=POLL_SECONDS)
             for reference in ready:
-                run = self.handed.pop(reference)
-                (run.folder.path / WHERE).unlink(missing_ok=True)
-                self._take(reference, run)
+                self._take(reference, self.handed.pop(reference))
 
     def cancel(self) -> None:
         """Let the workers record that they were interrupted; a second signal does not wait for that."""
@@ -152,8 +150,6 @@ class _Driver:
                 ray.cancel(reference)
             if self.handed:
                 ray.wait(list(self.handed), num_returns=len(self.handed), timeout=SECONDS_TO_STOP)
-        for run in self.handed.values():
-            (run.folder.path / WHERE).unlink(missing_ok=True)
 
     def _take(self, reference: Any, run: PlannedRun) -> None:
         """The answer of a task that ended.
@@ -192,10 +188,11 @@ class _Driver:
 
     def _place(self, folder: RunFolder) -> Place | None:
         """Where a worker of this driver trains the run now."""
-        where = _read_where(folder)
-        if where.get("driver") != self.name or "node" not in where:
-            return None
-        return Place(where["node"], f"{where['slot']}, process {where['process']}")
+        with contextlib.suppress(OSError, ValueError):
+            where = json.loads((folder.path / WHERE).read_text(encoding="utf-8"))
+            if where["driver"] == self.name:
+                return Place(where["node"], f"{where['slot']}, process {where['process']}")
+        return None
 
     def _show(self, slots: int) -> None:
         running = [
@@ -245,10 +242,10 @@ def _train(order: Order) -> dict[str, Any]:
             return {"skipped": "another process is running it"}
         if folder.status() in FINISHED:
             return {"result": folder.result()}
-        _say_where(order)
-        result = grid.execute_tracked(
-            folder, order.label, order.data_dir, order.device, order.tracker, lambda row: None
-        )
+        with _where(order):
+            result = grid.execute_tracked(
+                folder, order.label, order.data_dir, order.device, order.tracker, lambda row: None
+            )
         return {"result": result}
 
 
@@ -263,16 +260,18 @@ def _enter(order: Order) -> None:
         os.chdir(order.home)
     except OSError as error:
         raise UserError(f"{order.home}, where this was called, is not on node {node}; share it") from error
-    if _read_where(order.folder).get("driver") != order.driver:
+    if not order.folder.path.is_dir():
         raise UserError(f"{order.tracker.results} on node {node} is not the one that was called with; share it")
     if order.has_data and not order.data_dir.exists():
         raise UserError(f"{order.data_dir} is not on node {node}; share it")
 
 
-def _say_where(order: Order) -> None:
+@contextlib.contextmanager
+def _where(order: Order) -> Iterator[None]:
+    """Say where the run is trained, meanwhile."""
     import ray
 
-    context = ray.get_runtime_context()
+    path, context = order.folder.path / WHERE, ray.get_runtime_context()
     gpus = context.get_accelerator_ids().get("GPU", [])
     where = {
         "driver": order.driver,
@@ -281,14 +280,12 @@ def _say_where(order: Order) -> None:
         "slot": f"GPU {gpus[0]}" if gpus else "CPU",
         "process": os.getpid(),
     }
-    write_atomically(order.folder.path / WHERE, json.dumps(where) + "\n")
-
-
-def _read_where(folder: RunFolder) -> dict[str, Any]:
-    """Empty if there is nothing that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder.path / WHERE).read_text(encoding="utf-8"))
-    return {}
+    write_atomically(path, json.dumps(where) + "\n")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _newest_row(folder: RunFolder) -> dict[str, float] | None:
