@@ -46,8 +46,8 @@ class WriteError(UserError):
     """A file of the results cannot be written: no room, no permission."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old file or the new one, never a part of it.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old file or the new one, never a part of it.
 
     Raises:
         WriteError: the folder cannot be written.
@@ -56,8 +56,8 @@ def write_atomically(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)

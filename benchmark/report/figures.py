@@ -1,14 +1,12 @@
 """One style for all figures, and writing them: the same figure and the same matplotlib give the same bytes."""
 
 import io
-import os
 from collections.abc import Iterator
 from itertools import cycle, product
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,11 +54,7 @@ def _write_svg(figure: Figure, stem: Path) -> Path:
 
 
 def _write_png(figure: Figure, stem: Path) -> Path:
-    path = stem.with_name(f"{stem.name}.png")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    path, content = stem.with_name(f"{stem.name}.png"), io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    write_atomically(path, content.getvalue())
     return path
