@@ -219,7 +219,7 @@ def _train_in_processes(
             receiver, sender = context.Pipe(duplex=False)
             place = Place("torchrun", rank, rank, devices)
             arguments = (place, store.port, threads, folder, data_dir, device, sender)
-            process = context.Process(target=_be_a_member, args=arguments, daemon=True)
+            process = context.Process(target=_be_a_member, args=arguments)  # no daemon: it may read with workers
             process.start()
             members.append(_Member(f"process {rank} of {devices}", process, receiver))
             sender.close()
