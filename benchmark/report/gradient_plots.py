@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
 from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
@@ -67,6 +68,7 @@ def _figure(section: Section, found: dict[str, dict[str, dict[str, np.ndarray]]]
             for row, values in norms.items():
                 _draw(ax, values[moment], *styles[row])
             ax.set(title=f"{data_label(dataset)}, {title}", xlabel="layer", yscale="log")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         line[0].set_ylabel("norm of the gradient")
     handles = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in styles.values()]
     labels = [section.label(row) for row in rows]
