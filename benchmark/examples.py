@@ -10,7 +10,6 @@ EXAMPLES = {
         "plan cifar --devices 1 8 64 1000 --step-times gpu.csv    # made there by --save-step-times gpu.csv",
     ),
     "run": (
-        "run quickstart --devices 2",
         "run cifar --profile short --seeds 0 1 2 --only '*20*' --dataset cifar10+ --data-dir images.tar.gz",
         "run imagenet --profile short --data-dir imagenette2 --only '*18*' --cache",
         "run cifar --engine ray --runs-per-gpu 4 --network cifar_hbnet20:reading=fixed_point,depth=26",
@@ -26,8 +25,7 @@ EXAMPLES = {
         "compare main results --csv changes.csv",
     ),
     "speed": (
-        "speed --only '*56' --device cpu",
-        "speed --pack 1 2 4 8",
+        "speed --only '*56' --pack 1 2 4 8",
         "speed --only 'imagenet_*' --batch-size 64",
         "speed --data-dir imagenette2 --feed 2500",
     ),

@@ -57,6 +57,7 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
 
+@pytest.mark.slow
 def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
     words = (
         "--only",
