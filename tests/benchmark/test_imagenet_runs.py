@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import benchmark.__main__ as cli
-from benchmark import grid, run
+from benchmark import grid, machine, run
 from benchmark.data import find_source
 from benchmark.experiments.imagenet import EXPERIMENT
 from benchmark.ledger import RunFolder
@@ -205,3 +205,14 @@ def test_a_resumed_run_is_an_uninterrupted_one(photographs, tmp_path, monkeypatc
         for folder in (whole, parts)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(machine.count_devices("cpu") < 2, reason="needs two cores")
+def test_processes_that_share_a_run_read_with_workers_of_their_own(command, photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OIN_WORKERS", "1")
+    code, (_, err) = command("--data-dir", photographs, "--network", NETWORK, "--devices", 2)
+    assert (code, err) == (0, "")
+    (result,) = records(tmp_path).values()
+    assert (result["status"], result["spec"]["recipe"]["devices"]) == ("done", 2)
+    assert result["test_images"] == 12
