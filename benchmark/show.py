@@ -17,7 +17,7 @@ from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
 from benchmark.specs import Experiment, NetworkSpec
 from lightning_modules.networks import create_network, list_networks, network_purpose
-from lightning_modules.networks.dense import DenseBlock, DenseLayer, MultiStepDenseBlock
+from lightning_modules.networks.dense_blocks import DenseBlock, DenseLayer, MultiStepDenseBlock
 from lightning_modules.networks.methods import multi_step_table
 from lightning_modules.networks.registry import describe_network
 from lightning_modules.networks.rules import table_of

@@ -168,11 +168,8 @@ def test_results_directory_that_is_a_file(run_in_process, tmp_path):
     )
 
 
-def test_absent_gpu(run_in_process, tmp_path):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+def test_absent_gpu(run_in_process, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert_mistake(
         run_in_process("run", "quickstart", "--device", "cuda", "--results-dir", tmp_path),
         "'cuda' is not available",
@@ -250,20 +247,20 @@ def test_a_day_of_work_is_refused_without_a_terminal(run_in_process, tmp_path, i
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("YES", True), ("n", False), ("", False)])
 def test_a_day_of_work_is_asked_for_on_a_terminal(monkeypatch, answer, goes_on):
-    import benchmark.__main__ as cli
+    from benchmark import start
     from benchmark.errors import UserError
 
     asked = []
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
     if goes_on:
-        cli._confirm(100_000, yes=False)
+        start._confirm(100_000, yes=False)
     else:
         with pytest.raises(UserError, match="not started; PROFILE=short"):
-            cli._confirm(100_000, yes=False)
+            start._confirm(100_000, yes=False)
     assert "27.8 h" in asked[0]
-    cli._confirm(80_000, yes=False)
-    cli._confirm(1e9, yes=True)
+    start._confirm(80_000, yes=False)
+    start._confirm(1e9, yes=True)
     assert len(asked) == 1
 
 

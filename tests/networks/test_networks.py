@@ -122,7 +122,7 @@ def test_fixed_agdnet_equals_learned_at_its_start(reading, bottleneck, float64):
 
 def test_agdnet_layer_by_hand():
     """The block's formula, written out with every x_j kept."""
-    from lightning_modules.networks.dense import MultiStepDenseBlock
+    from lightning_modules.networks.dense_blocks import MultiStepDenseBlock
     from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 
     torch.manual_seed(0)

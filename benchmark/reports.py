@@ -1,0 +1,76 @@
+"""Tables, plots and the page, made from records as a command asks. Imports no torch until it must."""
+
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.experiments import EXPERIMENTS
+from benchmark.specs import Experiment
+
+PAPER = Path(__file__).parents[1] / "results" / "paper"
+
+
+def report(experiment: Experiment, results: Path, sort: str | None = None, descending: bool = False) -> int:
+    text = _sorted_text(experiment, results, sort, descending)
+    paths = _write_report(experiment, results)
+    texts = [text] if text else [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
+    print("\n".join(texts))
+    print("wrote " + ", ".join(map(str, paths)))
+    return 0
+
+
+def _sorted_text(experiment: Experiment, results: Path, sort: str | None, descending: bool) -> str | None:
+    """The tables in another order for the terminal; None if none was asked for."""
+    if sort is None:
+        if descending:
+            raise UserError("--descending needs --sort COLUMN")
+        return None
+    if experiment.report != "comparison":
+        raise UserError(f"--sort orders tables with one line a row; the report on {experiment.name} has none")
+
+    from benchmark.report.tables import console_text
+
+    return console_text(experiment, results, PAPER, sort, descending)
+
+
+def report_all(results: Path) -> int:
+    from benchmark.report.page import read_groups, write_page
+
+    groups = read_groups(EXPERIMENTS.values(), results)
+    written = {g.experiment.name: _write_report(g.experiment, results) for g in groups if g.is_tabulated}
+    page = write_page(results, groups, written, PAPER)
+    print("wrote " + ", ".join(map(str, [*(path for paths in written.values() for path in paths), page])))
+    return 0
+
+
+def _write_report(experiment: Experiment, results: Path) -> list[Path]:
+    """Make an experiment's tables and plots from its records."""
+    write = {"comparison": _write_comparison, "hypothesis": _write_hypothesis}[experiment.report]
+    return write(experiment, results)
+
+
+def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
+    from benchmark.experiments.hypothesis import CONDITION_NUMBER
+    from benchmark.report.hypothesis import Speed
+    from benchmark.report.hypothesis_plots import write_hypothesis_plots
+    from benchmark.report.hypothesis_tables import write_hypothesis_tables
+    from benchmark.theory import convergence
+
+    titles = {name: method.title for name, method in convergence.METHODS.items()}
+    rows = convergence.measure(["quadratic"], [CONDITION_NUMBER])
+    speeds = {row["method"]: Speed(row["measured factor"], row["distances"]) for row in rows}
+    paths = write_hypothesis_tables(experiment, results, speeds, titles)
+    return paths + write_hypothesis_plots(experiment, results, speeds, titles)
+
+
+def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:
+    from benchmark.report.coefficient_plots import write_coefficients
+    from benchmark.report.cost_plots import write_costs
+    from benchmark.report.difference_plots import write_differences
+    from benchmark.report.gradient_plots import write_gradients
+    from benchmark.report.plots import write_learning_curves
+    from benchmark.report.tables import write_tables
+
+    paths = write_tables(experiment, results, PAPER)
+    for write in (write_learning_curves, write_differences, write_costs, write_coefficients, write_gradients):
+        paths += write(experiment, results)
+    return paths

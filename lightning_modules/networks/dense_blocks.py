@@ -1,0 +1,203 @@
+"""Dense blocks: DenseNet's (Huang et al. 2017), and the same layers under the coefficients of a multi-step method.
+
+Shapes: B images, C channels, H x W pixels, k growth rate; tensors are (B, C, H, W). A block's x_0 has c_0 channels,
+every later x_j has k.
+
+DenseNet's layer is x_{k+1} = H(concat(x_0, ..., x_k)), H = BN-ReLU-conv. AGD-Net's, from Nesterov's method in
+multi-step form (``methods.multi_step_table``), is
+
+    fixed point   x_{k+1} = H(concat(h^0 . x_0, ..., h^k . x_k)) + x_k - sum_{1<=j<=k} h^j x_j
+    residual      x_{k+1} = H(concat(h^0 . x_0, ..., h^k . x_k)) + x_k                                  (k >= 1)
+
+where h^j = h_{k+1}^j multiplies what the convolution receives from x_j (after BN and ReLU; before BN it would
+cancel), so it is folded into the convolution's weight. Linear terms leave out x_0, whose channels differ.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_modules.networks.layers import conv1x1, conv3x3
+from lightning_modules.networks.methods import multi_step_table, nesterov_betas
+from lightning_modules.networks.updates import READINGS, choice, scalars
+
+
+class DenseLayer(nn.Module):
+    """BN-ReLU-conv3x3, or with a bottleneck BN-ReLU-conv1x1-BN-ReLU-conv3x3, each followed by dropout.
+
+    ``scale`` (in_channels,) multiplies the input channels of the first convolution.
+    """
+
+    def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        if bottleneck:
+            self.conv1 = conv1x1(in_channels, 4 * growth)
+            self.norm2 = nn.BatchNorm2d(4 * growth)
+            self.conv2 = conv3x3(4 * growth, growth)
+        else:
+            self.conv1 = conv3x3(in_channels, growth)
+        self.bottleneck = bottleneck
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        weight = self.conv1.weight if scale is None else self.conv1.weight * scale[:, None, None]
+        x = F.conv2d(F.relu_(self.norm1(x)), weight, padding=self.conv1.padding)
+        x = F.dropout(x, self.dropout, self.training)
+        if self.bottleneck:
+            x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)
+        return x
+
+
+class DenseBlock(nn.Module):
+    """DenseNet's block: every layer reads all features before it.
+
+    Args:
+        memory_efficient: keep for the backward pass only the channels that each layer adds, and compute the rest
+            (concatenation, BN, ReLU, convolution) again. Under ``torch.compile`` the compiler decides instead.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        memory_efficient: bool = False,
+    ) -> None:
+        super().__init__()
+        self.memory_efficient = memory_efficient
+        self.layers = nn.ModuleList(
+            DenseLayer(in_channels + k * growth, growth, bottleneck, dropout) for k in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
+        features = [x]
+        for k in range(len(self.layers)):
+            features = self.grow(features, self.read(features, k))
+        return concatenate(features)
+
+    def transform(self, x: Tensor, k: int) -> Tensor:
+        """What layer k makes of all features before it."""
+        return self.layers[k](x)
+
+    def read(self, features: list[Tensor], k: int) -> Tensor:
+        """``transform`` of the features, kept for the backward pass or to be computed again."""
+        if not self.memory_efficient or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.transform(concatenate(features), k)
+        return checkpoint(
+            lambda *parts: self.transform(concatenate(parts), k),
+            *features,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), statistics_apart(self.layers[k])),
+        )
+
+    def grow(self, features: list[Tensor], new: Tensor) -> list[Tensor]:
+        """The features with ``new`` among them: in one tensor, or apart if only that is to be kept."""
+        features = [*features, new]
+        return features if self.memory_efficient else [concatenate(features)]
+
+
+def concatenate(features: Sequence[Tensor]) -> Tensor:
+    """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
+    return features[0] if len(features) == 1 else torch.cat(tuple(features), 1)
+
+
+@contextmanager
+def statistics_apart(module: nn.Module) -> Iterator[None]:
+    """Batch norms update copies of their running statistics, which are then dropped.
+
+    A forward pass that is computed again would otherwise count its batch twice.
+    """
+    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm))
+    kept = [(m, dict(m.named_buffers(recurse=False))) for m in norms]
+    try:
+        for norm, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
+
+
+class MultiStepDenseBlock(DenseBlock):
+    """AGD-Net's block: DenseNet's layers under Nesterov's multi-step coefficients.
+
+    Fixed coefficients need no sum over all earlier features: the linear terms of layer k are -r_k with
+    r_k = beta_{k+1} (x_k + r_{k-1}), r_0 = 0, which is the table's own recursion. Learned coefficients start from
+    the table's rows, k + 1 scalars in layer k; no recursion holds, and the sum is one 1x1 convolution.
+
+    Args:
+        reading, coefficients: see ``updates``.
+        linear_terms: False leaves them out (with factors of one that is DenseNet).
+        memory_efficient: see ``DenseBlock``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        reading: str = "residual",
+        coefficients: str = "learned",
+        linear_terms: bool = True,
+        memory_efficient: bool = False,
+    ) -> None:
+        super().__init__(in_channels, layers, growth, bottleneck, dropout, memory_efficient)
+        self.in_channels, self.growth = in_channels, growth
+        self.reading = choice("reading", reading, READINGS)
+        self.linear_terms = linear_terms
+        self.betas = nesterov_betas(layers)
+        rows = [scalars(row, coefficients) for row in multi_step_table(self.betas)]
+        self.learned = coefficients == "learned"
+        if self.learned:
+            self.table = nn.ParameterList(rows)
+        else:
+            for k, row in enumerate(rows):
+                self.register_buffer(f"scale{k}", self._per_channel(torch.tensor(row)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
+        features, last, momentum = [x], None, None
+        for k in range(len(self.layers)):
+            new = self.read(features, k)
+            if k and self.linear_terms:
+                if self.reading == "residual":
+                    new = new + last
+                elif not self.learned:
+                    momentum = self.betas[k + 1] * (last if momentum is None else last + momentum)
+                    new = new - momentum
+            features, last = self.grow(features, new), new
+        return concatenate(features)
+
+    def transform(self, x: Tensor, k: int) -> Tensor:
+        """Layer k's convolutions, and its linear terms if only the sum over all of x gives them."""
+        new = self.layers[k](x, self._scale(k))
+        if k and self.linear_terms and self.learned and self.reading == "fixed_point":
+            new = new + F.conv2d(x, self._linear_weight(k))
+        return new
+
+    def _scale(self, k: int) -> Tensor:
+        return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")
+
+    def _per_channel(self, factors: Tensor) -> Tensor:
+        """(j,) factors of x_0, x_1, ... -> one factor for each of their channels."""
+        first, others = factors[:1], factors[1:]
+        return torch.cat([first.expand(self.in_channels), others.repeat_interleave(self.growth)])
+
+    def _linear_weight(self, k: int) -> Tensor:
+        """The map x -> x_k - sum_{1<=j<=k} h^j x_j as a 1x1 convolution's weight, (growth, channels of x, 1, 1)."""
+        eye = torch.eye(self.growth, device=self.table[k].device, dtype=self.table[k].dtype)
+        weight = torch.kron(-self.table[k][1:], eye)
+        weight = F.pad(weight, (self.in_channels, 0))
+        return (weight + F.pad(eye, (weight.shape[1] - self.growth, 0)))[:, :, None, None]
