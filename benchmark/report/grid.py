@@ -137,6 +137,7 @@ def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list
     group = "top-1" if any(e.top5 for e in entries) else data_label(dataset)
     return [
         (Column(group, "error"), [Cell(error_text(e)) for e in entries]),
+        (Column(group, "validation"), [Cell(summary_text(e.validation, 0)) for e in entries]),
         (Column(group, "published"), [Cell(published_text(e.published)) for e in entries]),
         (Column(group, "gap"), [Cell(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
         (

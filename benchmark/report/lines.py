@@ -16,7 +16,8 @@ class Entry:
 
     ``adjusted_p`` is the difference's p value after Holm's correction over all comparisons of the section.
     ``diverged`` counts runs whose loss left the finite numbers; they are in no mean. ``top5`` and its published
-    number are of the top-5 error, where the experiment tabulates that.
+    number are of the top-5 error, where the experiment tabulates that. ``validation`` is the last epoch's error on
+    the training images that were held out, if any were.
     """
 
     error: Summary | None
@@ -26,6 +27,7 @@ class Entry:
     adjusted_p: float | None = None
     top5: Summary | None = None
     published_top5: Published | None = None
+    validation: Summary | None = None
 
     @property
     def gap(self) -> float | None:
@@ -125,6 +127,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
         diverged=len(section.of(row, dataset, "diverged")),
         top5=summarize(top5) if top5 and section.experiment.top5 else None,
         published_top5=_published(section, row, dataset, numbers, "top5"),
+        validation=summarize(r.metrics[-1]["eval_error"] for r in done) if done and section.held_out else None,
     )
 
 

@@ -117,7 +117,10 @@ def _data(section: Section) -> list[str]:
     if section.copy.startswith(LOSSY):
         notes.append(f"{section.copy.split(',')[0]}: pixels differ from the official release.")
     held_out = {r.cell.dataset: r.cell.data.validation for r in done if r.cell.data.validation}
-    notes += [f"{data_label(d)}: {n} training images held out for validation." for d, n in sorted(held_out.items())]
+    notes += [
+        f"{data_label(d)}: {n} training images held out for validation; the error on them is the last epoch's."
+        for d, n in sorted(held_out.items())
+    ]
     return notes
 
 

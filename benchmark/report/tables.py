@@ -43,6 +43,7 @@ MEASURED = (
 )
 COSTS = ("seconds_per_epoch", "images_per_second", "peak_memory_bytes", "hours", "kilowatt_hours")
 COUNTS = ("parameters", "multiply_adds", "peak_memory_bytes")
+VALIDATION = ("validation mean", "validation std")
 TOP5 = ("top-5 mean", "top-5 std", "top-5 published", "top-5 published provenance", "top-5 gap")
 DECIMALS = 4  # of an error in percent: far below one image of any test set, far above rounding
 
@@ -138,7 +139,8 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
     ]
     shown = [dataset for _, lines in tables for dataset in lines[0].entries]
     ordered = [d for d in experiment.datasets if d in shown] + sorted(set(shown) - set(experiment.datasets))
-    entries = [name for dataset in ordered for name in _entry_columns(dataset, experiment.top5)]
+    held_out = any(section.held_out for section, _ in tables)
+    entries = [name for dataset in ordered for name in _entry_columns(dataset, held_out, experiment.top5)]
     sizes = ["parameters", "multiply_adds", *COSTS]
     frame = pd.DataFrame(rows)[["profile", "data", "row", "model", "baseline", *entries, *sizes]].round(DECIMALS)
     counts = [
@@ -177,17 +179,19 @@ def _entry(dataset: str, entry: Entry) -> dict[str, Any]:
         entry.difference.p if entry.difference else None,
         entry.adjusted_p,
         entry.difference.seeds_needed if entry.difference else None,
+        entry.validation.mean if entry.validation else None,
+        entry.validation.std if entry.validation else None,
         entry.top5.mean if entry.top5 else None,
         entry.top5.std if entry.top5 else None,
         entry.published_top5.value if entry.published_top5 else None,
         entry.published_top5.provenance if entry.published_top5 else None,
         entry.top5_gap,
     ]
-    return dict(zip(_entry_columns(dataset, top5=True), values, strict=True))
+    return dict(zip(_entry_columns(dataset, held_out=True, top5=True), values, strict=True))
 
 
-def _entry_columns(dataset: str, top5: bool) -> list[str]:
-    """Without ``top5`` those of the top-5 error are left out."""
+def _entry_columns(dataset: str, held_out: bool, top5: bool) -> list[str]:
+    """Those of the validation error and of the top-5 error only where they are asked for."""
     names = (
         "error mean",
         "error std",
@@ -203,6 +207,7 @@ def _entry_columns(dataset: str, top5: bool) -> list[str]:
         "difference p",
         "difference p Holm",
         "seeds needed",
+        *(VALIDATION if held_out else ()),
         *(TOP5 if top5 else ()),
     )
     return [f"{data_label(dataset)} {name}" for name in names]

@@ -45,7 +45,7 @@ def complete(tmp_path):
         (["run", "ci"], ["cifar"]),
         (["run", "cifar", "ci"], []),
         (["run", "cifar", "--prof"], ["--profile"]),
-        (["run", "cifar", "--profile", ""], ["paper", "short", "smoke"]),
+        (["run", "cifar", "--profile", ""], ["paper", "short", "quick", "smoke"]),
         (["run", "quickstart", "--profile", ""], ["short", "smoke"]),
         (["run", "--profile", "sh"], ["short"]),
         (["run", "--profile", "short", "q"], ["quickstart"]),

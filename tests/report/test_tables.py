@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -204,9 +205,23 @@ def test_runs_with_a_validation_split_stand_apart(results, add_run):
     add_run(error=20.0, cell=replace(cell, data=replace(cell.data, validation=5000)), data=JPEG)
     document = text(results)
     assert "## short profile, CIFAR-10 (JPEG copy), 5000 held out" in document
-    assert "C10+: 5000 training images held out for validation." in document
+    assert "C10+: 5000 training images held out for validation" in document
     means = [line_of(part, "ResNet-20")[1] for part in document.split("\n## ")[1:]]
     assert means == ["10.00 (1)", "20.00 (1)"]
+
+
+def test_a_validation_split_has_its_own_error(results, add_run):
+    """The last epoch's on the images held out, beside the test error; nothing where none were."""
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
+    cell = replace(cell, data=replace(cell.data, validation=5000))
+    for seed, (validation, test) in enumerate([(21.0, 20.0), (23.0, 24.0)]):
+        add_run(error=validation, test_error=test, seed=seed, cell=cell, data=JPEG)
+    add_run("cifar_hbnet20", profile="short", data=JPEG)
+    without, held_out = text(results).split("\n## ")[1:]
+    assert line_of(held_out, "ResNet-20")[1:3] == ["22.00 ± 2.83 (2)", "22.00 ± 1.41 (2)"]
+    assert "validation" not in without
+    (path, *_) = write_tables(EXPERIMENT, results, PAPER)
+    assert pd.read_csv(path)["C10+ validation mean"].tolist() == pytest.approx([math.nan, 22.0], nan_ok=True)
 
 
 def test_baseline_of_another_section_is_no_baseline(results, add_run):
