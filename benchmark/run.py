@@ -1,11 +1,9 @@
 """One run: a datamodule, a network in its LightningModule and a Trainer, wired together; one record left behind."""
 
 import contextlib
-import logging
 import math
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 
 from benchmark import machine, reference
 from benchmark.allocation import keeping_freed_memory
-from benchmark.checkpoints import AtomicCheckpointIO, EpochRecorder, Saved, list_checkpoints, newest_valid
+from benchmark.checkpoints import EpochRecorder, Saved, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.energy import EnergyMeter
@@ -27,6 +24,7 @@ from benchmark.gradients import GradientNorms
 from benchmark.group import Group, describe
 from benchmark.ledger import FINISHED, RunFolder, WriteError, write_atomically
 from benchmark.specs import Cell, RecipeSpec
+from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
@@ -309,50 +307,6 @@ def learned_coefficients(network: torch.nn.Module) -> dict[str, list[float]]:
     """Values of the parameters that are a method's coefficients, in the network's order."""
     names = no_weight_decay(network)
     return {name: value.tolist() for name, value in network.named_parameters() if name in names}
-
-
-def create_trainer(
-    recipe: RecipeSpec, device: str, root: Path, callbacks: list[pl.Callback], group: Group | None = None
-) -> pl.Trainer:
-    """A Trainer with our checkpoints and nothing printed, on one device or a group's.
-
-    Alone, cluster variables do not leak in.
-    """
-    group = group or Group()
-    limit = recipe.limit_batches or None
-    with quiet():
-        return pl.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=group.devices,
-            num_nodes=group.nodes,
-            strategy=DDPStrategy() if group.size > 1 else "auto",
-            sync_batchnorm=recipe.sync_batchnorm,
-            use_distributed_sampler=False,
-            precision=recipe.precision,
-            max_epochs=recipe.epochs,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), group.environment],
-            default_root_dir=root,
-            logger=False,
-            enable_checkpointing=True,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_train_batches=limit,
-            limit_val_batches=limit,
-            limit_test_batches=limit,
-        )
-
-
-class quiet(warnings.catch_warnings):  # noqa: N801
-    """Keeps Lightning's advice off the screen; it is about data loaders and devices that we do not use."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        for name in ("pytorch_lightning", "lightning_fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        for category in (UserWarning, FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", category=category, module="pytorch_lightning|lightning_fabric|torch")
 
 
 def _total(rows: Rows, name: str) -> float | None:

@@ -19,7 +19,7 @@ import torch
 from benchmark import machine
 from benchmark.allocation import keeping_freed_memory
 from benchmark.checkpoints import EpochRecorder
-from benchmark.run import EpochClock, create_model, create_trainer, quiet
+from benchmark.run import EpochClock, create_model
 from benchmark.speed.loops import (
     NUM_CLASSES,
     NoiseDataModule,
@@ -29,6 +29,7 @@ from benchmark.speed.loops import (
     reference_loop,
     torchvision_loop,
 )
+from benchmark.trainer import create_trainer, quiet
 
 WARM_UP_STEPS = 3
 PHASE_STEPS = 8
