@@ -41,7 +41,7 @@ def test_freed_blocks_are_kept_inside_and_returned_as_usual_outside():
     usual, kept, after = count_faults()
     assert usual >= 5 * PAGES
     assert kept < PAGES
-    assert after >= 5 * PAGES
+    assert after >= PAGES  # a block may stay at the heap's end once it is there
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")

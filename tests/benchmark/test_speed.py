@@ -25,6 +25,8 @@ def run(monkeypatch, capsys, *words):
 
 
 def test_tables_and_chart(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: (3_000_000, 1_000_000))
+    monkeypatch.setattr(suite, "time_processes", lambda task, count, steps: 0.01)
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK,))
     monkeypatch.setattr(suite, "PACKED", (NETWORK,))
     monkeypatch.setattr(suite, "STRUCTURES", {"cifar_resnet20:depth=8": (NETWORK,)})
@@ -42,7 +44,8 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert row["ours vs reference"] == pytest.approx(row["reference ms"] / row["ours ms"], rel=1e-3)
     assert row["images/s"] == pytest.approx(8000 / row["ours ms"], rel=1e-3)
     assert (loops[[f"{phase} ms" for phase in measure.PHASES]] > 0).all(axis=None)
-    assert row["ours peak bytes"] > row["ours idle bytes"] > 0
+    assert (row["ours peak bytes"], row["ours idle bytes"]) == (3_000_000, 1_000_000)
+    assert structures.iloc[0]["memory bytes"] == 2_000_000
     assert structures.iloc[0]["baseline"] == "cifar_resnet20:depth=8"
     assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
     assert packed["way"].tolist() == ["processes", "stacked"]
@@ -55,6 +58,11 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     ]
     assert all(str(text) in out for text in texts)
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
+
+
+def test_peak_memory_is_measured_in_a_process_of_its_own():
+    peak, before = suite.in_its_own_process(TINY.task(NETWORK), "ours")
+    assert peak > before > 0
 
 
 @pytest.mark.slow

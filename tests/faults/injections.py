@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def limit_files(size: int, epoch: int) -> None:
         save(self, trainer, pl_module)
 
     EpochRecorder.on_train_epoch_end = limited
+
+
+def linger(epoch: int, seconds: float) -> None:
+    """Each step waits so long from this epoch on, so that what is sent to the run finds it training."""
+    step = LitClassifier.training_step
+
+    def waiting(self: LitClassifier, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch >= epoch:
+            time.sleep(seconds)
+        return step(self, batch, batch_idx)
+
+    LitClassifier.training_step = waiting
 
 
 def out_of_memory(network: str, message: str) -> None:

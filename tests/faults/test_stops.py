@@ -97,7 +97,8 @@ def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault,
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
 def test_a_signal_stops_after_the_step_and_the_next_call_continues(command, tmp_path, uninterrupted, stop):
     words = (*TRAIN, "--results-dir", tmp_path)
-    ended = command(*words, exists=tmp_path / "runs/*/*/checkpoints/epoch-0003.ckpt", send=stop)
+    saved = tmp_path / "runs/*/*/checkpoints/epoch-0003.ckpt"
+    ended = command(*words, injection=("linger", 4, 0.05), exists=saved, send=stop)
     assert ended.status == 130
     assert ended.err.strip() == "interrupted; the same command continues"
     (path,) = tmp_path.glob("runs/*/*/result.json")
