@@ -132,8 +132,8 @@ def _measure_speed(command: Speed) -> int:
     measured: dict[str, list[suite.Row]] = {}
     paths: list[Path] = []
     for table, measure in measures.items():
-        if rows := measure():
-            measured[table] = rows
+        for row in measure():
+            measured.setdefault(table, []).append(row)
             paths = write_speed(command.results_dir, measured, environment)
     if not command.only or command.data_dir or command.feed:
         photographs = measure_input(command.data_dir, command.blocks, print)

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,14 @@ def git_state() -> dict[str, Any]:
 
 
 def free_memory(device: str) -> None:
-    """Give up what ended runs still hold: Trainers and models refer to each other until they are collected."""
+    """Give up what ended runs still hold: Trainers and models refer to each other until they are collected.
+
+    So is compiled code: torch counts the graphs of a ``forward`` over all networks that share it, and leaves what
+    comes after a few of them uncompiled without a word.
+    """
     gc.collect()
+    if "torch._dynamo" in sys.modules:  # else nothing was compiled, and importing it takes seconds
+        torch.compiler.reset()
     if device == "cuda":
         torch.cuda.empty_cache()
 

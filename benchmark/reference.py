@@ -22,7 +22,9 @@ from benchmark.specs import RecipeSpec
 from datamodules.array import ArrayDataModule
 from lightning_modules.classifier import DivergedError
 
-WORKERS = 2
+WORKERS, PREFETCHED = 2, 2
+"""Processes of the DataLoader, and batches that each has ready (its default)."""
+
 EVAL_BATCH_SIZE = 500
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of CIFAR-10, as these repositories write them."""
@@ -105,6 +107,7 @@ def create_loader(
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=WORKERS,
+        prefetch_factor=PREFETCHED,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=True,
     )

@@ -24,6 +24,7 @@ from lightning_modules.recipes import create_optimizer
 COLOURS = 3
 NUM_CLASSES, IMAGE_SIZE = 10, 32
 NUM_IMAGES = 8192
+"""Of noise at least; enough for all steps of a measurement, so that no epoch ends within."""
 
 TORCHVISION = {
     **{f"imagenet_{structure}{n}": f"resnet{n}" for structure in ("resnet", "hbnet") for n in (18, 34, 50)},
@@ -36,11 +37,15 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and how: a network under a resolved recipe on a device ("cpu" or "cuda")."""
+    """What is trained, and how: a network under a resolved recipe on a device ("cpu" or "cuda").
+
+    ``images``: an epoch of our path and of the usual loop, whole batches.
+    """
 
     network: NetworkSpec
     recipe: RecipeSpec
     device: str
+    images: int
 
     @property
     def purpose(self) -> Purpose:
@@ -54,21 +59,22 @@ class Task:
 class NoiseDataModule(ArrayDataModule):
     """Random images in CIFAR's shape, cropped and flipped as in training."""
 
-    def __init__(self, batch_size: int) -> None:
-        super().__init__(batch_size, augment=True)
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.recipe.batch_size, augment=True)
+        self.count = task.images
 
     def load(self) -> Arrays:
         generator = torch.Generator().manual_seed(0)
-        shape = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3)
+        shape = (self.count, IMAGE_SIZE, IMAGE_SIZE, COLOURS)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        labels = torch.randint(0, NUM_CLASSES, (NUM_IMAGES,), generator=generator)
+        labels = torch.randint(0, NUM_CLASSES, (self.count,), generator=generator)
         names = tuple(map(str, range(NUM_CLASSES)))
         return Arrays(images, labels, images[:NUM_CLASSES], torch.arange(NUM_CLASSES), names)
 
 
 def reference_loop(task: Task) -> Step:
     """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW."""
-    datamodule = NoiseDataModule(task.recipe.batch_size)
+    datamodule = NoiseDataModule(task)
     datamodule.setup()
     network = create_model(task.cell, 0, NUM_CLASSES, COLOURS).network
     network = network.to(task.device, memory_format=torch.contiguous_format)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from benchmark.allocation import keeping_freed_memory
+from benchmark.errors import UserError
 from benchmark.run import create_model
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, Step, Task, bare_loop
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
@@ -104,7 +105,11 @@ def time_stacked(task: Task, seeds: int, steps: int) -> float:
 
 
 def time_processes(task: Task, count: int, steps: int) -> float:
-    """Seconds of a step of ``count`` processes that train at once, a run each: the mean of the slowest."""
+    """Seconds of a step of ``count`` processes that train at once, a run each: the mean of the slowest.
+
+    Raises:
+        UserError: one of them died.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(count), context.Queue()
     workers = [context.Process(target=_work, args=(task, steps, barrier, results)) for _ in range(count)]
@@ -134,9 +139,13 @@ def _work(task: Task, steps: int, barrier: Barrier, results: Any) -> None:
 
 
 def _result(workers: Sequence[Any], results: Any) -> float:
-    """The next worker's seconds, or an error as soon as a worker has died."""
+    """The next worker's seconds.
+
+    Raises:
+        UserError: as soon as a worker has died, such as for want of memory.
+    """
     while results.empty():
         if dead := [worker.exitcode for worker in workers if worker.exitcode]:
-            raise RuntimeError(f"a measured process ended with exit code {dead[0]}")
+            raise UserError(f"a measured process ended with exit code {dead[0]}; what it says stands above")
         time.sleep(0.05)
     return results.get()

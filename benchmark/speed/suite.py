@@ -1,8 +1,9 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -60,7 +61,7 @@ COMPILE = {"auto": "auto", "off": False, "default": True, "reduce-overhead": "re
 TRAINING_PASSES = 3
 """Forward, and backward at twice its cost; a multiply-add is two operations."""
 
-PEAK_OPERATIONS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
+PEAK_OPERATIONS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "H100 PCIe": 756e12, "A100": 312e12}
 """Dense bf16 operations per second by the vendor's data sheets, for the share of them that a model uses."""
 
 Row = dict[str, Any]
@@ -95,23 +96,20 @@ class Settings:
         UserError: unknown network or option, or a precision that the device lacks.
         """
         spec = check(name)
-        steps = self.blocks * self.steps + EXTRA_STEPS
         recipe = RecipeSpec(
-            epochs=1 + steps // (NUM_IMAGES // self.batch_size),
-            batch_size=self.batch_size,
-            precision=self.precision,
-            compile=COMPILE[self.compile],
+            epochs=1, batch_size=self.batch_size, precision=self.precision, compile=COMPILE[self.compile]
         )
-        return Task(spec, resolve_recipe(recipe, self.device), self.device)
+        batches = max(NUM_IMAGES // self.batch_size, self.blocks * self.steps + EXTRA_STEPS + 1)
+        return Task(spec, resolve_recipe(recipe, self.device), self.device, batches * self.batch_size)
 
 
-def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> Iterator[Row]:
     """For each network the reference, the bare loop and our path: milliseconds, images/s, phases, memory."""
-    rows = []
     for name in names:
         report(f"{name}: loops side by side")
         task = settings.task(name)
-        timing = time_loops(task, settings.blocks, settings.steps)
+        with _room_for(name, settings):
+            timing = time_loops(task, settings.blocks, settings.steps)
         ours = timing.seconds["ours"]
         multiply_adds = complexity(task.network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
         operations = 2 * TRAINING_PASSES * multiply_adds * settings.batch_size / ours
@@ -124,30 +122,34 @@ def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> l
             "ours vs bare": timing.seconds["bare"] / ours,
             **{f"{phase} ms": 1000 * timing.phases[phase] for phase in PHASES},
             "TFLOP/s": operations / 1e12,
-            "utilisation": _utilisation(operations, settings.device),
+            "utilisation": _utilisation(operations, task),
         }
         for loop in ("reference", "ours"):
-            peak, before = in_its_own_process(task, loop) or (None, None)
+            with _room_for(name, settings):
+                peak, before = in_its_own_process(task, loop) or (None, None)
             row |= {f"{loop} peak bytes": peak, f"{loop} idle bytes": before}
-        rows.append(row)
         report(
             f"    {row['images/s']:.0f} images/s, {row['ours vs reference']:.2f} times the reference, "
             f"{row['ours vs bare']:.2f} of the bare loop"
         )
-    return rows
+        yield row
 
 
-def measure_structures(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+def measure_structures(names: Iterable[str], settings: Settings, report: Report) -> Iterator[Row]:
     """For each structure among ``names`` its step and its memory over the baseline's, bare loops taking turns."""
-    names, rows = set(names), []
+    names = set(names)
     for baseline, structures in STRUCTURES.items():
         group = [name for name in structures if name in names]
         if not group:
             continue
         report(f"{baseline} and its structures")
         tasks = {name: settings.task(name) for name in (baseline, *group)}
-        seconds = _time({name: bare_loop(task) for name, task in tasks.items()}, settings)
-        memory = {name: memory_of_loop(task, "bare") for name, task in tasks.items()}
+        with _room_for(baseline, settings):
+            seconds = _time({name: bare_loop(task) for name, task in tasks.items()}, settings)
+        memory = {}
+        for name, task in tasks.items():
+            with _room_for(name, settings):
+                memory[name] = memory_of_loop(task, "bare")
         for name in group:
             row = {
                 "network": name,
@@ -160,20 +162,20 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
                 "baseline memory bytes": memory[baseline],
                 "memory ratio": _ratio(memory[name], memory[baseline]),
             }
-            rows.append(row)
             shared = f"{row['memory ratio']:.3f}" if row["memory ratio"] else "unknown times"
             report(f"    {name}: {row['time ratio']:.3f} times the step, {shared} the memory")
-    return rows
+            yield row
 
 
-def measure_torchvision(names: Iterable[str], settings: Settings, report: Report) -> list[Row]:
+def measure_torchvision(names: Iterable[str], settings: Settings, report: Report) -> Iterator[Row]:
     """For each of ImageNet's networks its step and memory beside those of torchvision's model, as bare loops."""
-    rows = []
     for name in names:
         task = settings.task(name)
         report(f"{name} and torchvision's {TORCHVISION[name]}")
-        seconds = _time({"ours": bare_loop(task), "torchvision": torchvision_loop(task)}, settings)
-        memory = {"ours": memory_of_loop(task, "bare"), "torchvision": memory_of_loop(task, "torchvision")}
+        with _room_for(name, settings):
+            seconds = _time({"ours": bare_loop(task), "torchvision": torchvision_loop(task)}, settings)
+        with _room_for(name, settings):
+            memory = {"ours": memory_of_loop(task, "bare"), "torchvision": memory_of_loop(task, "torchvision")}
         row = {
             "network": name,
             "torchvision": TORCHVISION[name],
@@ -184,37 +186,35 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
             **{f"{loop} memory bytes": memory[loop] for loop in memory},
             "memory ratio": _ratio(memory["ours"], memory["torchvision"]),
         }
-        rows.append(row)
         report(
             f"    {row['ours images/s']:.1f} and {row['torchvision images/s']:.1f} images/s, "
             f"{row['throughput ratio']:.3f} times"
         )
-    return rows
+        yield row
 
 
-def measure_packing(names: Iterable[str], counts: Iterable[int], settings: Settings, report: Report) -> list[Row]:
+def measure_packing(
+    names: Iterable[str], counts: Iterable[int], settings: Settings, report: Report
+) -> Iterator[Row]:
     """Several runs on the device at once, as processes and stacked: images per second of all of them together."""
-    rows = []
     steps = settings.blocks * settings.steps
     for name in names:
         task = settings.task(name)
         for count in counts:
             for way, measure in (("processes", time_processes), ("stacked", time_stacked)):
-                seconds = measure(task, count, steps)
+                with _room_for(f"{name}, {count} runs at once, {way}", settings):
+                    seconds = measure(task, count, steps)
                 images_per_second = count * settings.batch_size / seconds
-                rows.append(
-                    {
-                        "network": name,
-                        **_how(task),
-                        "way": way,
-                        "runs": count,
-                        "ms": 1000 * seconds,
-                        "images/s": images_per_second,
-                        "runs/hour": 3600 * images_per_second / IMAGES_OF_A_RUN,
-                    }
-                )
                 report(f"{name}: {count} runs at once, {way}: {images_per_second:.0f} images/s")
-    return rows
+                yield {
+                    "network": name,
+                    **_how(task),
+                    "way": way,
+                    "runs": count,
+                    "ms": 1000 * seconds,
+                    "images/s": images_per_second,
+                    "runs/hour": 3600 * images_per_second / IMAGES_OF_A_RUN,
+                }
 
 
 def select(names: Iterable[str], only: Iterable[str]) -> list[str]:
@@ -246,6 +246,23 @@ def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
     """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(peak_memory, task, loop).result()
+
+
+@contextmanager
+def _room_for(name: str, settings: Settings) -> Iterator[None]:
+    """Inside, nothing that was measured before holds memory or compiled code.
+
+    Raises:
+        UserError: what is measured does not fit in the device's memory.
+    """
+    machine.free_memory(settings.device)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{name} does not fit in memory at batch {settings.batch_size} ({str(error).partition('. ')[0]}); "
+            "lower --batch-size or leave it out by --only; what was measured before is kept"
+        ) from error
 
 
 def _time(loops: Mapping[str, Step], settings: Settings) -> dict[str, float]:
@@ -290,9 +307,9 @@ def _how(task: Task) -> Row:
     return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": mode}
 
 
-def _utilisation(operations: float, device: str) -> float | None:
-    """Model FLOP utilisation, where the device's peak is known."""
-    if device != "cuda":
+def _utilisation(operations: float, task: Task) -> float | None:
+    """Model FLOP utilisation, where the device's peak is known and the precision is that of the peak."""
+    if task.device != "cuda" or task.recipe.precision != "bf16-mixed":
         return None
     name = torch.cuda.get_device_name()
     return next((operations / peak for key, peak in PEAK_OPERATIONS.items() if key in name), None)

@@ -23,6 +23,24 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
     assert machine.choose_precision("auto", "cpu") == expected
 
 
+def test_every_network_of_a_grid_is_compiled():
+    """torch compiles one ``forward`` a limited number of times; freed memory starts the count anew."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def forward(x):
+        return 2 * x
+
+    sizes = range(2, 2 * torch._dynamo.config.recompile_limit + 2)
+    for size in sizes:
+        machine.free_memory("cpu")
+        torch.compile(forward, backend=backend, dynamic=False)(torch.ones(size))
+    assert len(graphs) == len(sizes)
+
+
 def test_a_precision_asked_for_is_kept():
     assert machine.choose_precision("bf16-mixed", "cpu") == "bf16-mixed"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmark.errors import UserError
 from benchmark.speed.packing import StackedNetwork, stacked_loss, time_processes, time_stacked
 from benchmark.speed.suite import Settings
 from lightning_modules.networks import create_network
@@ -62,7 +63,7 @@ def test_both_ways_are_timed():
 
 def test_a_process_that_dies_is_an_error_and_not_a_wait():
     task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
-    with pytest.raises(RuntimeError, match="exit code 1"):
+    with pytest.raises(UserError, match="exit code 1"):
         time_processes(task, 1, steps=1)
 
 

@@ -25,7 +25,8 @@ def run(monkeypatch, capsys, *words):
 
 
 def test_tables_and_chart(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: (3_000_000, 1_000_000))
+    peaks = {"ours": 2_000_000, "reference": 3_000_000, "bare": 5_000_000}
+    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: (peaks[loop], 1_000_000))
     monkeypatch.setattr(suite, "time_processes", lambda task, count, steps: 0.01)
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK,))
     monkeypatch.setattr(suite, "PACKED", (NETWORK,))
@@ -44,8 +45,9 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert row["ours vs reference"] == pytest.approx(row["reference ms"] / row["ours ms"], rel=1e-3)
     assert row["images/s"] == pytest.approx(8000 / row["ours ms"], rel=1e-3)
     assert (loops[[f"{phase} ms" for phase in measure.PHASES]] > 0).all(axis=None)
-    assert (row["ours peak bytes"], row["ours idle bytes"]) == (3_000_000, 1_000_000)
-    assert structures.iloc[0]["memory bytes"] == 2_000_000
+    assert (row["ours peak bytes"], row["reference peak bytes"]) == (2_000_000, 3_000_000)
+    assert row["ours idle bytes"] == row["reference idle bytes"] == 1_000_000
+    assert structures.iloc[0]["memory bytes"] == 4_000_000
     assert structures.iloc[0]["baseline"] == "cifar_resnet20:depth=8"
     assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
     assert packed["way"].tolist() == ["processes", "stacked"]
@@ -60,9 +62,59 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
 
-def test_peak_memory_is_measured_in_a_process_of_its_own():
-    peak, before = suite.in_its_own_process(TINY.task(NETWORK), "ours")
+def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch, capsys, tmp_path):
+    large = "cifar_resnet20:depth=8"
+    measured = suite.time_loops
+
+    def time_loops(task, *arguments):
+        if task.network.name == "cifar_resnet20":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return measured(task, *arguments)
+
+    monkeypatch.setattr(suite, "time_loops", time_loops)
+    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: None)
+    monkeypatch.setattr(suite, "NETWORKS", (NETWORK, large))
+    words = ("--blocks", 1, "--steps", 1, "--batch-size", 8, "--results-dir", tmp_path)
+    code, (_, err) = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert err.splitlines() == [
+        f"error: {large} does not fit in memory at batch 8 (CUDA out of memory); "
+        "lower --batch-size or leave it out by --only; what was measured before is kept"
+    ]
+    (path,) = tmp_path.glob("tables/*-loops.csv")
+    assert pd.read_csv(path)["network"].tolist() == [NETWORK]
+
+
+@pytest.mark.parametrize("batch_size", [8, 1000, 8192])
+def test_no_epoch_ends_within_a_measurement(batch_size):
+    settings = suite.Settings("cpu", "32-true", "off", batch_size, blocks=10, steps=5)
+    task = settings.task(NETWORK)
+    assert task.images % batch_size == 0
+    assert task.images // batch_size > 10 * 5 + measure.EXTRA_STEPS
+    assert task.recipe.epochs == 1
+
+
+def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(measure, "synchronize", lambda device: None)
+    order = []
+    others = {name: lambda name=name: order.append(name) for name in ("reference", "bare")}
+    turns = measure.Turns(others, "cuda", blocks=1, steps=3)
+    turns._let_others_run()
+    assert order == ["reference"] * (2 * 2 + 3) + ["bare"] * 3
+    assert len(turns.watches["reference"].seconds) == 3
+
+
+@pytest.mark.parametrize("loop", ["ours", "reference", "bare"])
+def test_peak_memory_of_a_loop(loop):
+    peak, before = measure.peak_memory(TINY.task(NETWORK), loop)
     assert peak > before > 0
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    """It starts below what this process holds."""
+    ballast = torch.ones(2**28)
+    _, before = suite.in_its_own_process(TINY.task(NETWORK), "bare")
+    assert 0 < before < ballast.nbytes
 
 
 @pytest.mark.slow
