@@ -25,7 +25,7 @@ TRACKING = $(if $(WANDB),--wandb $(WANDB))
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo
-	@echo '  Variables: PROFILE=paper|short|quick|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results WANDB=online|offline ARGS="..."'
+	@echo '  Variables: PROFILE=paper|short|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results WANDB=online|offline ARGS="..."'
 
 setup: $(STAMP) ## Create .venv with the tested versions
 

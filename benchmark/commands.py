@@ -20,8 +20,8 @@ class Selection:
 
     experiment: ExperimentName
     profile: str | None = None
-    """paper (the published protocol), short (a CPU or a quick look), quick (cifar: a third of short, for dense
-    networks on a CPU) or smoke (seconds, never tabulated)."""
+    """paper (the published protocol), short (for a CPU or a first look; on CIFAR 15 epochs), quick (CIFAR alone: 5
+    epochs, for dense networks on a CPU) or smoke (seconds, never tabulated)."""
     seeds: Annotated[Words, tyro.conf.arg(metavar="S ...")] = ()
     """Integers; by default the experiment's own, such as 0 1 2."""
     data_dir: Path | None = None

@@ -41,6 +41,11 @@ class Record:
     def status(self) -> str:
         return self.result["status"]
 
+    @property
+    def validation_error(self) -> float | None:
+        """The last epoch's error (percent) on the training images that were held out; None if none were."""
+        return self.metrics[-1].get("eval_error") if self.cell.data.validation and self.metrics else None
+
 
 class WriteError(UserError):
     """A file of the results cannot be written: no room, no permission."""

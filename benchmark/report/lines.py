@@ -119,6 +119,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
     done = section.of(row, dataset, "done")
     errors = errors_by_seed(done)
     top5 = [error for r in done if (error := r.result.get("test_top5_error")) is not None]
+    validation = [error for r in done if (error := r.validation_error) is not None]
     theirs = errors_by_seed(section.of(baseline, dataset, "done")) if baseline else {}
     return Entry(
         error=summarize(errors.values()) if errors else None,
@@ -127,7 +128,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
         diverged=len(section.of(row, dataset, "diverged")),
         top5=summarize(top5) if top5 and section.experiment.top5 else None,
         published_top5=_published(section, row, dataset, numbers, "top5"),
-        validation=summarize(r.metrics[-1]["eval_error"] for r in done) if done and section.held_out else None,
+        validation=summarize(validation) if validation else None,
     )
 
 

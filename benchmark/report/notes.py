@@ -118,7 +118,8 @@ def _data(section: Section) -> list[str]:
         notes.append(f"{section.copy.split(',')[0]}: pixels differ from the official release.")
     held_out = {r.cell.dataset: r.cell.data.validation for r in done if r.cell.data.validation}
     notes += [
-        f"{data_label(d)}: {n} training images held out for validation; the error on them is the last epoch's."
+        f"{data_label(d)}: {n} training images held out for validation; the error on them is the last epoch's, and "
+        "what is chosen is chosen by it. Differences are of the test error."
         for d, n in sorted(held_out.items())
     ]
     return notes

@@ -133,7 +133,7 @@ def _grids(
 def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> pd.DataFrame:
     """The numbers of all sections, wide; a column that one section lacks is empty there."""
     rows = [
-        {"profile": section.profile, "data": section.data, **_numbers(line)}
+        {"profile": section.profile, "data": section.data, "held out": section.held_out, **_numbers(line)}
         for section, lines in tables
         for line in lines
     ]
@@ -141,8 +141,9 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
     ordered = [d for d in experiment.datasets if d in shown] + sorted(set(shown) - set(experiment.datasets))
     held_out = any(section.held_out for section, _ in tables)
     entries = [name for dataset in ordered for name in _entry_columns(dataset, held_out, experiment.top5)]
+    names = ["profile", "data", *(["held out"] if held_out else []), "row", "model", "baseline"]
     sizes = ["parameters", "multiply_adds", *COSTS]
-    frame = pd.DataFrame(rows)[["profile", "data", "row", "model", "baseline", *entries, *sizes]].round(DECIMALS)
+    frame = pd.DataFrame(rows)[[*names, *entries, *sizes]].round(DECIMALS)
     counts = [
         name for name in frame.columns if name in COUNTS or name.endswith((" n", " diverged", " seeds needed"))
     ]
@@ -224,6 +225,8 @@ def _run(record: Record) -> dict[str, Any]:
         "data_source": (result.get("data") or {}).get("source"),
         "profile": cell.profile,
         "seed": record.seed,
+        "held_out": cell.data.validation,
+        "validation_error": record.validation_error,
         **{name: result.get(name) for name in MEASURED},
         "commit": git.get("commit"),
         "dirty": git.get("dirty"),

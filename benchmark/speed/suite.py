@@ -39,7 +39,7 @@ NETWORKS = (
     "cifar_agdnet40",
 )
 STRUCTURES = {
-    "cifar_resnet56": ("cifar_hbnet56", "cifar_agdresnet56"),
+    "cifar_resnet56": ("cifar_hbnet56", "cifar_hbnet56:coefficients=fixed", "cifar_agdresnet56"),
     "cifar_densenet40": (
         "cifar_agdnet40",
         "cifar_agdnet40:coefficients=fixed",

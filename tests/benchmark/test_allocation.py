@@ -38,10 +38,14 @@ def count_faults(**environment: str) -> tuple[int, int, int]:
 
 @pytest.mark.skipif(sys.platform != "linux" or not hasattr(os, "confstr"), reason="needs glibc")
 def test_freed_blocks_are_kept_inside_and_returned_as_usual_outside():
-    usual, kept, after = count_faults()
-    assert usual >= 5 * PAGES
-    assert kept < PAGES
-    assert after >= PAGES  # a block may stay at the heap's end once it is there
+    """Where a kept block happens to lie below another one, glibc uses it again afterwards: rare, so tried again."""
+    for _ in range(3):
+        usual, kept, after = count_faults()
+        assert usual >= 5 * PAGES
+        assert kept < PAGES
+        if after >= 5 * PAGES:
+            break
+    assert after >= 5 * PAGES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")

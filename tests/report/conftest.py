@@ -72,6 +72,7 @@ def add_run(results: Path) -> AddRun:
         cell: Cell | None = None,
         recipe: dict[str, Any] | None = None,
         to: Path | None = None,
+        metrics: list[dict[str, float]] | None = None,
         **values: Any,
     ) -> Path:
         cell = cell or make_cell(experiment, row, dataset, profile, data, **(recipe or {}))
@@ -99,7 +100,7 @@ def add_run(results: Path) -> AddRun:
             "data": {"name": data, "source": "the archive", "checksum": cell.data.checksum},
         }
         if status == "done":
-            folder.write_metrics(curve(error))
+            folder.write_metrics(curve(error) if metrics is None else metrics)
             folder.write_result("done", {**context, **measured, **values})
         else:
             folder.write_result(status, {**context, "reason": f"it {status}", **values})

@@ -211,17 +211,28 @@ def test_runs_with_a_validation_split_stand_apart(results, add_run):
 
 
 def test_a_validation_split_has_its_own_error(results, add_run):
-    """The last epoch's on the images held out, beside the test error; nothing where none were."""
+    """The last epoch's on the images held out, not the best, beside the test error; nothing where none were."""
     cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
     cell = replace(cell, data=replace(cell.data, validation=5000))
-    for seed, (validation, test) in enumerate([(21.0, 20.0), (23.0, 24.0)]):
-        add_run(error=validation, test_error=test, seed=seed, cell=cell, data=JPEG)
+    for seed, (best, last, test) in enumerate([(20.0, 21.0, 25.0), (22.0, 23.0, 28.0)]):
+        add_run(error=test, seed=seed, cell=cell, data=JPEG, metrics=[*curve(best), *curve(last, epochs=1)])
     add_run("cifar_hbnet20", profile="short", data=JPEG)
     without, held_out = text(results).split("\n## ")[1:]
-    assert line_of(held_out, "ResNet-20")[1:3] == ["22.00 ± 2.83 (2)", "22.00 ± 1.41 (2)"]
+    assert line_of(held_out, "ResNet-20")[1:3] == ["26.50 ± 2.12 (2)", "22.00 ± 1.41 (2)"]
     assert "validation" not in without
     (path, *_) = write_tables(EXPERIMENT, results, PAPER)
-    assert pd.read_csv(path)["C10+ validation mean"].tolist() == pytest.approx([math.nan, 22.0], nan_ok=True)
+    frame = pd.read_csv(path)
+    assert frame["held out"].tolist() == [0, 5000]
+    assert frame["C10+ validation mean"].tolist() == pytest.approx([math.nan, 22.0], nan_ok=True)
+    runs = load_results(results).sort_values(["held_out", "seed"])
+    assert runs["validation_error"].tolist() == pytest.approx([math.nan, 21.0, 23.0], nan_ok=True)
+
+
+def test_a_run_without_its_metrics_has_no_validation_error(results, add_run):
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
+    cell = replace(cell, data=replace(cell.data, validation=5000))
+    add_run(cell=cell, data=JPEG, metrics=[])
+    assert line_of(text(results), "ResNet-20")[1:3] == ["10.00 (1)", "0.27 M"]
 
 
 def test_baseline_of_another_section_is_no_baseline(results, add_run):
