@@ -68,9 +68,18 @@ def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.difference_plots import write_differences
     from benchmark.report.gradient_plots import write_gradients
     from benchmark.report.plots import write_learning_curves
+    from benchmark.report.step_table_plots import write_learned_tables
     from benchmark.report.tables import write_tables
 
+    plots = (
+        write_learning_curves,
+        write_differences,
+        write_costs,
+        write_coefficients,
+        write_learned_tables,
+        write_gradients,
+    )
     paths = write_tables(experiment, results, PAPER)
-    for write in (write_learning_curves, write_differences, write_costs, write_coefficients, write_gradients):
+    for write in plots:
         paths += write(experiment, results)
     return paths

@@ -5,6 +5,7 @@ from benchmark.ledger import read_records
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
 from benchmark.report.cost_plots import pareto_front, write_costs
 from benchmark.report.gradient_plots import layer_norms, write_gradients
+from benchmark.report.step_table_plots import step_tables, write_learned_tables
 
 BETA = "stages.0.rule.beta"
 
@@ -43,6 +44,32 @@ def test_records_without_coefficients_are_left_out(results, add_run):
     add_run("cifar_hbnet20", seed=2, coefficients={})
     _, end = layer_coefficients(read_records(results, "cifar"))[BETA]
     np.testing.assert_array_equal(end, [[0.4, 0.6]])
+
+
+def test_step_tables_of_each_block_by_hand(results, add_run):
+    for seed, factor in enumerate((0.2, 0.6)):
+        tables = {
+            f"blocks.{block}.table.{k}": {"start": start, "end": end}
+            for block in (0, 2)
+            for k, (start, end) in enumerate([([1.0], [1.0 + block]), ([0.0, 1.5], [factor, 2.0])])
+        }
+        add_run("cifar_agdnet22", seed=seed, coefficients={**learned(0.4, 0.6), **tables} if seed else tables)
+    tables = step_tables(read_records(results, "cifar"))
+    assert list(tables) == ["theory", "blocks.0", "blocks.2"]
+    np.testing.assert_array_equal(tables["theory"], [[1.0, np.nan], [0.0, 1.5]])
+    np.testing.assert_allclose(tables["blocks.2"], [[3.0, np.nan], [0.4, 2.0]])
+
+
+def test_step_tables_are_drawn_for_dense_networks_that_learned_them(results, add_run):
+    table = {f"blocks.0.table.{k}": {"start": [0.1] * k + [1.5], "end": [-0.2] * k + [2.5]} for k in range(3)}
+    add_run("cifar_hbnet20", coefficients={BETA: learned(0.4, 0.6)[BETA]})
+    add_run("cifar_densenet40", coefficients={})
+    assert write_learned_tables(EXPERIMENT, results) == []
+    add_run("cifar_agdnet40", coefficients=table)
+    paths = write_learned_tables(EXPERIMENT, results)
+    assert [path.name for path in paths] == ["cifar-step_tables-paper.svg", "cifar-step_tables-paper.png"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_learned_tables(EXPERIMENT, results)] == before
 
 
 def test_cost_is_drawn_for_each_section(results, add_run):

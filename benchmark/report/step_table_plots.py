@@ -1,0 +1,101 @@
+"""What dense networks made of their method's table of steps: ``results/plots/<experiment>-step_tables-<section>``.
+
+A line of triangles a row: the factor with which layer k reads x_j, by theory and as learned in each block, the mean
+over seeds. One (white) is DenseNet's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from benchmark.ledger import Record
+from benchmark.report.figures import STYLE, write_figure
+from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.specs import Experiment
+
+PANEL = (1.75, 1.9)  # inches
+COLOURS, DENSENET = "RdBu_r", 1.0
+TABLE = ".table."
+"""In the names of the parameters that hold a row of a table, as in ``blocks.0.table.3``."""
+
+
+def write_learned_tables(experiment: Experiment, results: Path) -> list[Path]:
+    """A figure for each section with dense networks that learned their coefficients; none if none did.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that must not share a plot.
+    """
+    paths = []
+    for section in read_sections(experiment, Path(results)):
+        found = {
+            (row, dataset): tables
+            for dataset in section.datasets
+            for row in section.rows
+            if (tables := step_tables(section.of(row, dataset, "done")))
+        }
+        if found:
+            stem = Path(results) / "plots" / f"{experiment.name}-step_tables-{section.slug}"
+            with rc_context(STYLE):
+                paths += write_figure(_figure(section, found), stem)
+    return paths
+
+
+def step_tables(records: list[Record]) -> dict[str, np.ndarray]:
+    """``theory`` and each block by name, [layers, layers]: row k holds the factors of x_0, ..., x_k, then NaN.
+
+    Learned ones are means over the runs that recorded them; empty if none did.
+    """
+    learned = [
+        kept for r in records if (kept := r.result.get("coefficients")) and any(TABLE in name for name in kept)
+    ]
+    if not learned:
+        return {}
+    blocks = dict.fromkeys(name.partition(TABLE)[0] for name in learned[0] if TABLE in name)
+    first = next(iter(blocks))
+    ends = {block: np.mean([_table(run, block, "end") for run in learned], axis=0) for block in blocks}
+    return {"theory": _table(learned[0], first, "start"), **ends}
+
+
+def _table(coefficients: Mapping[str, Any], block: str, moment: str) -> np.ndarray:
+    rows = [values[moment] for name, values in coefficients.items() if name.startswith(block + TABLE)]
+    table = np.full((len(rows), len(rows)), np.nan)
+    for k, row in enumerate(rows):
+        table[k, : len(row)] = row
+    return table
+
+
+def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> Figure:
+    values = np.concatenate([table.ravel() for tables in found.values() for table in tables.values()])
+    norm = TwoSlopeNorm(DENSENET, min(np.nanmin(values), 0.0), max(np.nanmax(values), 2 * DENSENET))
+    across = max(map(len, found.values()))
+    figure = Figure(figsize=(PANEL[0] * across + 0.8, PANEL[1] * len(found) + 0.4), layout="constrained")
+    lines = figure.subfigures(len(found), squeeze=False).flat
+    for line, ((row, dataset), tables) in zip(lines, found.items(), strict=True):
+        axes = line.subplots(1, across, squeeze=False).flat
+        for ax, (number, (name, table)) in zip(axes, enumerate(tables.items()), strict=False):
+            image = _draw(ax, table, norm)
+            ax.set_title(name if name == "theory" else f"block {number}", fontsize=8)
+        for ax in list(axes)[len(tables) :]:
+            ax.set_visible(False)
+        axes[0].set_ylabel("layer k")
+        line.colorbar(image, ax=list(axes), label="factor of $x_j$")
+        line.suptitle(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)
+    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+    return figure
+
+
+def _draw(ax: Axes, table: np.ndarray, norm: TwoSlopeNorm) -> AxesImage:
+    image = ax.imshow(table, cmap=COLOURS, norm=norm, interpolation="nearest")
+    ax.grid(False)
+    ax.set_xlabel("j")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return image
