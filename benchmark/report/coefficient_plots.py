@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from benchmark.ledger import Record
 from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, STYLE, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.step_table_plots import TABLE
 from benchmark.specs import Experiment
 
 PANEL = (3.2, 2.6)  # inches
@@ -41,20 +42,16 @@ def write_coefficients(experiment: Experiment, results: Path) -> list[Path]:
 def layer_coefficients(records: list[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By parameter: what theory says, [layers], and what each run learned, [runs, layers].
 
-    Parameters with a single value, and the tables of dense networks, which have more than one for each layer, are
-    left out, and so are runs that recorded none.
+    Parameters with a single value, and the tables of dense networks, which have more than one for each layer
+    (``step_table_plots``), are left out, and so are runs that recorded none.
     """
     learned = [kept for record in records if (kept := record.result.get("coefficients"))]
     first = learned[0] if learned else {}
     return {
         name: (np.array(values["start"]), np.array([run[name]["end"] for run in learned]))
         for name, values in first.items()
-        if not _is_table(name) and len(values["end"]) > 1
+        if TABLE not in name and len(values["end"]) > 1
     }
-
-
-def _is_table(name: str) -> bool:
-    return ".table." in name
 
 
 def _panels(section: Section) -> list[tuple[str, str]]:
