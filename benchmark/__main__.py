@@ -5,6 +5,7 @@ Parsing imports no torch, so that help and mistakes answer at once.
 
 import contextlib
 import io
+import os
 import re
 import signal
 import sys
@@ -38,12 +39,17 @@ DRAWN_LAYERS = 8
 
 
 def main() -> None:
-    """Parse, act, and exit: 0 all done, 1 some run failed, 2 a user's mistake, 130 interrupted."""
+    """Parse, act, and exit: 0 all done, 1 a run failed or nobody reads on, 2 a user's mistake, 130 interrupted."""
     command = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command = _parse(sys.argv[1:])
-        sys.exit(_act(command))
+        status = _act(command)
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)
     except UserError as error:
         if not follows(command):
             print(f"error: {error}", file=sys.stderr)
@@ -67,11 +73,17 @@ def _parse(arguments: list[str]) -> Command:
             )
     except SystemExit as stop:
         if stop.code in (0, None):
-            print(examples_of(arguments), end="")
+            print(examples_of(arguments), end="", flush=True)
             raise
         lines = [re.sub(r"[─-╿]", "", line).strip() for line in message.getvalue().splitlines()]
         text = "; ".join(line.rstrip(":") for line in lines[1:] if line)
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere: its reader, such as ``head``, has closed the pipe."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _act(command: Command) -> int:

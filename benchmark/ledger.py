@@ -43,8 +43,10 @@ class Record:
 
     @property
     def validation_error(self) -> float | None:
-        """The last epoch's error (percent) on the training images that were held out; None if none were."""
-        return self.metrics[-1].get("eval_error") if self.cell.data.validation and self.metrics else None
+        """The last epoch's error (percent) on the training images held out; None if none were or it never came."""
+        if self.status != "done" or not self.cell.data.validation or not self.metrics:
+            return None
+        return self.metrics[-1].get("eval_error")
 
 
 class WriteError(UserError):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmark.ledger import Record
+from benchmark.report.choice import validation_errors
 from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
 from benchmark.report.sections import Section, is_what_it_stands_for
@@ -101,8 +102,7 @@ def errors_by_seed(records: Iterable[Record]) -> dict[int, float]:
 
 
 def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNumbers) -> Line:
-    known = section.experiment.row(row)
-    baseline = known.baseline if known else None
+    baseline = section.baseline(row)
     done = [r for dataset in datasets for r in section.of(row, dataset, "done")]
     return Line(
         row=row,
@@ -119,7 +119,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
     done = section.of(row, dataset, "done")
     errors = errors_by_seed(done)
     top5 = [error for r in done if (error := r.result.get("test_top5_error")) is not None]
-    validation = [error for r in done if (error := r.validation_error) is not None]
+    validation = validation_errors(section, row, dataset)
     theirs = errors_by_seed(section.of(baseline, dataset, "done")) if baseline else {}
     return Entry(
         error=summarize(errors.values()) if errors else None,
@@ -128,7 +128,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
         diverged=len(section.of(row, dataset, "diverged")),
         top5=summarize(top5) if top5 and section.experiment.top5 else None,
         published_top5=_published(section, row, dataset, numbers, "top5"),
-        validation=summarize(validation) if validation else None,
+        validation=summarize(validation.values()) if validation else None,
     )
 
 

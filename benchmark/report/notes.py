@@ -6,7 +6,8 @@ from typing import Any
 
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
-from benchmark.report.grid import UNVERIFIED
+from benchmark.report.choice import choices
+from benchmark.report.grid import UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
 from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, POWER, binomial_error
@@ -27,6 +28,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
         *_test_sets(section, lines),
         *_profile(section),
         *_data(section),
+        *_choices(section),
         *_seeds(section),
         *_not_done(section),
         *_sizes(section),
@@ -123,6 +125,25 @@ def _data(section: Section) -> list[str]:
         for d, n in sorted(held_out.items())
     ]
     return notes
+
+
+def _choices(section: Section) -> list[str]:
+    """Which of the rows that are compared with one baseline has the lowest error on the held-out images."""
+    notes = []
+    for choice in choices(section):
+        chosen, baseline = section.label(choice.chosen), section.label(choice.baseline)
+        others = "; ".join(f"{section.label(row)} {difference_text(d)}" for row, d in choice.others.items())
+        uncorrected = any(d.low is not None for d in choice.others.values())
+        notes.append(
+            f"{data_label(choice.dataset)}: on the held-out images {chosen} has the lowest error of the rows "
+            f"compared with {baseline}, {choice.error:.2f} over {_seeds_text(choice.seeds)}; {others}"
+            + (" (intervals not corrected for their number)." if uncorrected else ".")
+        )
+    return notes
+
+
+def _seeds_text(seeds: tuple[int, ...]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {_list(seeds)}"
 
 
 def _identity(data: Mapping[str, Any]) -> str:

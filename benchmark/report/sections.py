@@ -74,6 +74,11 @@ class Section:
         known = self.experiment.row(row)
         return known.label if known else row
 
+    def baseline(self, row: str) -> str | None:
+        """The row that it is compared with; None if it is a baseline itself or unknown to the experiment."""
+        known = self.experiment.row(row)
+        return known.baseline if known else None
+
 
 def read_runs(results: Path, experiment: str) -> list[Record]:
     """Every record of an experiment.

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from datamodules import ImageNetDataModule
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "data" / "imagenet-sample-250.tar"
 
@@ -36,3 +39,22 @@ def write_photographs(
                 shape = {"height": 24 + seed % 5 * 6, "width": 60 - seed % 7 * 6}
                 (folder / split / label / f"{number}.JPEG").write_bytes(encode(pixels(seed, **shape)))
     return folder
+
+
+def loaded(folder, **options):
+    settings = {"image_size": 16, "batch_size": 5, "eval_batch_size": 3, "workers": 0} | options
+    datamodule = ImageNetDataModule(folder, **settings)
+    datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def epoch(stream, number=0):
+    stream.sampler.set_epoch(number)
+    return [(images.clone(), labels.clone()) for images, labels in stream]
+
+
+def same(some, others):
+    return len(some) == len(others) and all(
+        torch.equal(a, b) for one, other in zip(some, others, strict=True) for a, b in zip(one, other, strict=True)
+    )

@@ -6,43 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
-from torchvision.datasets import imagenet
 from torchvision.transforms import v2
 
-import datamodules.resized as resized
-from datamodules import DataError, ImageNetDataModule
+from datamodules import DataError
 from datamodules import listing as listings
 from datamodules.decoding import decode
 from datamodules.listing import list_images
 from datamodules.streams import MEAN, STD, central_crop, random_crop
-from tests.datamodules.photographs import SAMPLE, encode, pixels, write_photographs
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def loaded(folder, **options):
-    settings = {"image_size": 16, "batch_size": 5, "eval_batch_size": 3, "workers": 0} | options
-    datamodule = ImageNetDataModule(folder, **settings)
-    datamodule.prepare_data()
-    datamodule.setup()
-    return datamodule
-
-
-def epoch(stream, number=0):
-    stream.sampler.set_epoch(number)
-    return [(images.clone(), labels.clone()) for images, labels in stream]
-
-
-def same(some, others):
-    return len(some) == len(others) and all(
-        torch.equal(a, b) for one, other in zip(some, others, strict=True) for a, b in zip(one, other, strict=True)
-    )
+from tests.datamodules.photographs import SAMPLE, encode, epoch, loaded, pixels, same, write_photographs
 
 
 def test_what_a_folder_holds(tmp_path):
@@ -314,149 +286,7 @@ def test_a_wrong_number_of_workers(tmp_path, monkeypatch):
 # The resized cache
 
 
-def test_evaluation_from_the_cache_gives_the_same_bits(tmp_path):
-    folder = write_photographs(tmp_path / "pets")
-    (folder / "val/cat/0.JPEG").write_bytes(encode(pixels(3, 300, 400)))
-    raw, cached = loaded(folder), loaded(folder, resized=True)
-    assert same(epoch(raw.test_dataloader()), epoch(cached.test_dataloader()))
-    assert cached.identity["name"] == "image folder pets (pre-resized to 18)"
-    assert cached.identity["checksum"] == raw.identity["checksum"]
-    assert not same(epoch(raw.train_dataloader()), epoch(cached.train_dataloader()))
-
-
-def test_images_are_resized_once(tmp_path, monkeypatch):
-    folder = write_photographs(tmp_path / "pets")
-    first = epoch(loaded(folder, resized=True).train_dataloader())
-    monkeypatch.setattr(resized, "decode", lambda *_: pytest.fail("decoded again"))
-    assert same(epoch(loaded(folder, resized=True).train_dataloader()), first)
-
-
-@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: b""], ids=["cut short", "empty"])
-@pytest.mark.parametrize("suffix", ["pixels", "npz"])
-def test_a_damaged_cache_is_made_again(tmp_path, cache, damage, suffix):
-    folder = write_photographs(tmp_path / "pets")
-    first = epoch(loaded(folder, resized=True).train_dataloader())
-    (file,) = cache.glob(f"*.{suffix}")
-    file.write_bytes(damage(file.read_bytes()))
-    assert same(epoch(loaded(folder, resized=True).train_dataloader()), first)
-
-
-def test_a_flipped_bit_in_the_cache_is_found(tmp_path, cache):
-    folder = write_photographs(tmp_path / "pets")
-    datamodule = loaded(folder, resized=True)
-    (file,) = cache.glob("*.pixels")
-    data = bytearray(file.read_bytes())
-    data[0] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(DataError, match=r"\.pixels was altered \(image 0\); remove it"):
-        epoch(datamodule.train_dataloader())
-
-
-def test_an_interrupted_resizing_leaves_nothing_that_looks_finished(tmp_path, cache, monkeypatch):
-    folder = write_photographs(tmp_path / "pets")
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(resized, "decode", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            loaded(folder, resized=True)
-    assert not list(cache.glob("*.pixels")) + list(cache.glob("*.npz")) + list(cache.glob("*.tmp"))
-    assert loaded(folder, resized=True).num_train == 12
-
-
-def test_no_room_for_the_cache_is_told_before(tmp_path, cache, monkeypatch):
-    usage = resized.shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr(resized.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"16 images of image folder pets resized take 0\.0\d GB.*0\.00 GB free"):
-        loaded(write_photographs(tmp_path / "pets"), resized=True)
-    assert not list(cache.glob("*.tmp"))
-
-
 # The official archives
-
-
-def write_archives(folder: Path, monkeypatch) -> Path:
-    """Three classes of two images in the release's own format, and their MD5s in place of the real ones."""
-    folder.mkdir()
-    wnids = [f"n0000000{i}" for i in range(3)]
-    kit = folder / "ILSVRC2012_devkit_t12" / "data"
-    kit.mkdir(parents=True)
-    fields = [
-        "ILSVRC2012_ID",
-        "WNID",
-        "words",
-        "gloss",
-        "num_children",
-        "children",
-        "wordnet_height",
-        "num_train_images",
-    ]
-    synsets = np.zeros((len(wnids) + 1, 1), dtype=[(name, "O") for name in fields])
-    for i, wnid in enumerate([*wnids, "n99999999"]):
-        synsets[i, 0] = (i + 1, wnid, f"thing {i}, name", "", 0 if wnid in wnids else 3, [], 0, 0)
-    scipy.io.savemat(kit / "meta.mat", {"synsets": synsets})
-    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n2\n1\n2\n3\n")
-    with tarfile.open(folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as archive:
-        archive.add(kit.parent, kit.parent.name)
-    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as archive:
-        for wnid in wnids:
-            with tarfile.open(folder / f"{wnid}.tar", "w") as own:
-                for i in range(2):
-                    (folder / f"{wnid}_{i}.JPEG").write_bytes(encode(pixels(i)))
-                    own.add(folder / f"{wnid}_{i}.JPEG", f"{wnid}_{i}.JPEG")
-            archive.add(folder / f"{wnid}.tar", f"{wnid}.tar")
-    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as archive:
-        for i in range(6):
-            name = f"ILSVRC2012_val_{i + 1:08}.JPEG"
-            (folder / name).write_bytes(encode(pixels(10 + i)))
-            archive.add(folder / name, name)
-    for path in (*folder.glob("*.JPEG"), *folder.glob("n*.tar")):
-        path.unlink()
-    for split, (name, _) in list(imagenet.ARCHIVE_META.items()):
-        monkeypatch.setitem(imagenet.ARCHIVE_META, split, (name, imagenet_md5(folder / name)))
-    return folder
-
-
-def imagenet_md5(path: Path) -> str:
-    import hashlib
-
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def test_official_archives_are_extracted_once(tmp_path, monkeypatch):
-    folder = write_archives(tmp_path / "ILSVRC2012", monkeypatch)
-    datamodule = loaded(folder)
-    assert (datamodule.num_train, datamodule.num_test) == (6, 6)
-    assert datamodule.class_names == ("n00000000", "n00000001", "n00000002")
-    places = {p.name: p.parent.name for p in (folder / "val").rglob("*.JPEG")}
-    assert [places[f"ILSVRC2012_val_{i + 1:08}.JPEG"][-1] for i in range(6)] == list("201012")
-    monkeypatch.setattr(imagenet, "parse_train_archive", lambda *_, **__: pytest.fail("extracted again"))
-    assert loaded(folder).num_train == 6
-
-
-def test_an_interrupted_extraction_starts_again(tmp_path, monkeypatch):
-    folder = write_archives(tmp_path / "ILSVRC2012", monkeypatch)
-    (folder / ".train.partial" / "n00000000").mkdir(parents=True)
-    (folder / ".train.partial" / "n00000000" / "half.JPEG").write_bytes(b"half")
-    assert loaded(folder).num_train == 6
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda p: (p / "ILSVRC2012_img_val.tar").unlink(), r"lacks ILSVRC2012_img_val\.tar, or the folder val/"),
-        (lambda p: (p / "ILSVRC2012_devkit_t12.tar.gz").unlink(), r"lacks ILSVRC2012_devkit_t12\.tar\.gz"),
-        (lambda p: os.truncate(p / "ILSVRC2012_img_train.tar", 9000), r"img_train\.tar is damaged: its MD5"),
-    ],
-    ids=["no val", "no devkit", "half a train"],
-)
-def test_archives_that_are_missing_or_damaged(tmp_path, monkeypatch, spoil, message):
-    folder = write_archives(tmp_path / "ILSVRC2012", monkeypatch)
-    spoil(folder)
-    with pytest.raises(DataError, match=message):
-        loaded(folder)
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the sample of ImageNet's photographs is not here")

@@ -1,4 +1,4 @@
-"""Files from elsewhere run no code. (Archives and images: ``tests/datamodules/test_image_folder.py``.)"""
+"""Files from elsewhere run no code. (Archives and images: ``tests/datamodules/test_unusable_images.py``.)"""
 
 import os
 import pickle

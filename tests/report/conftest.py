@@ -1,5 +1,6 @@
 """Synthetic runs, written the way real ones are."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from benchmark.__main__ import main
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import RunFolder
+from benchmark.report.page import NAME
 from benchmark.specs import Cell, Experiment, NetworkSpec
 
 OFFICIAL, JPEG = "CIFAR-10", "CIFAR-10 (JPEG copy)"
+HOSTILE = '<script>alert(1)</script>"><img src="http://example.org/x.png" onerror="alert(2)">'
 PAPER = Path(__file__).parents[2] / "results" / "paper"
 
 AddRun = Callable[..., Path]
@@ -107,3 +111,29 @@ def add_run(results: Path) -> AddRun:
         return folder.path
 
     return add
+
+
+@pytest.fixture
+def report(monkeypatch, capsys, results):
+    """Runs the command on the results and returns its exit code, its output and the page."""
+
+    def run(folder=None):
+        folder = folder or results
+        monkeypatch.setattr(sys, "argv", ["benchmark", "report", "--results-dir", str(folder)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        page = Path(folder) / NAME
+        return stop.value.code or 0, capsys.readouterr(), page.read_text() if page.is_file() else None
+
+    return run
+
+
+@pytest.fixture
+def some_runs(results, add_run):
+    """Two rows, three seeds; one run that failed, and a smoke run."""
+    for seed in range(3):
+        add_run("cifar_resnet20", (9.5, 14.98, 10.25)[seed], seed=seed)
+    add_run("cifar_hbnet20", 9.75, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
+    add_run("cifar_hbnet20", seed=1, status="failed", reason="OutOfMemoryError: no room")
+    add_run("cifar_hbnet20", 90.0, seed=2, profile="smoke")
+    return results

@@ -5,24 +5,23 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from benchmark.__main__ import main
 from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS
+from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.experiments.hypothesis import HYPOTHESIS_DIGITS, METHODS
 from benchmark.experiments.quickstart import EXPERIMENT as QUICKSTART
 from benchmark.report.page import NAME, read_groups
 
-from .browser import CHROMIUM, DRIVER, Browser
-from .conftest import make_cell
+from .conftest import HOSTILE, curve, make_cell
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = '<script>alert(1)</script>"><img src="http://example.org/x.png" onerror="alert(2)">'
 VOID = {"meta", "link", "br", "img", "polyline"}
 LOADED = {"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"}
 
@@ -58,32 +57,6 @@ class Reader(HTMLParser):
 
     def words(self, tag: str) -> list[str]:
         return [text for name, text in self.text if name == tag]
-
-
-@pytest.fixture
-def report(monkeypatch, capsys, results):
-    """Runs the command on the results and returns its exit code, its output and the page."""
-
-    def run(folder=None):
-        folder = folder or results
-        monkeypatch.setattr(sys, "argv", ["benchmark", "report", "--results-dir", str(folder)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        page = Path(folder) / NAME
-        return stop.value.code or 0, capsys.readouterr(), page.read_text() if page.is_file() else None
-
-    return run
-
-
-@pytest.fixture
-def some_runs(results, add_run):
-    """Two rows, three seeds; one run that failed, and a smoke run."""
-    for seed in range(3):
-        add_run("cifar_resnet20", (9.5, 14.98, 10.25)[seed], seed=seed)
-    add_run("cifar_hbnet20", 9.75, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
-    add_run("cifar_hbnet20", seed=1, status="failed", reason="OutOfMemoryError: no room")
-    add_run("cifar_hbnet20", 90.0, seed=2, profile="smoke")
-    return results
 
 
 def test_content_follows_from_the_records(some_runs, report):
@@ -167,6 +140,19 @@ def test_hostile_records_stay_text(results, add_run, report):
 
 def test_the_same_records_give_the_same_bytes(some_runs, report):
     assert report()[2] == report()[2]
+
+
+def test_a_held_out_error_has_a_column_where_there_is_one(results, add_run, report):
+    add_run()
+    assert "validation error (%)" not in Reader(report()[2]).words("th")
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "paper", "CIFAR-10")
+    cell = replace(cell, data=replace(cell.data, validation=5000))
+    add_run(error=20.0, cell=cell, metrics=curve(21.25))
+    add_run(seed=1, cell=cell, status="failed")
+    page = Reader(report()[2])
+    assert "validation error (%)" in page.words("th")
+    assert page.words("td").count("21.25") == 1
+    assert "validation error, last epoch (%)" in page.words("dt")
 
 
 def test_values_of_a_wrong_kind_are_missing(results, add_run, report):
@@ -288,81 +274,3 @@ def test_page_of_the_committed_results_is_small(report, tmp_path):
     command = [sys.executable, "-m", "benchmark", "report", "--results-dir", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert 10_000 < (folder / NAME).stat().st_size < 5_000_000
-
-
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
-class TestInABrowser:
-    @pytest.fixture
-    def browser(self, tmp_path):
-        with Browser(tmp_path / "profile") as browser:
-            yield browser
-
-    @pytest.fixture
-    def page(self, some_runs, report):
-        report()
-        return some_runs / NAME
-
-    def column(self, browser, name):
-        """The texts of the runs' column of this name, from top to bottom."""
-        return browser.run(
-            "const table = document.querySelector('table.sortable');"
-            f"const at = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === {name!r});"
-            "return [...table.tBodies[0].rows].map((row) => row.cells[at].textContent)"
-        )
-
-    def test_headings_sort(self, browser, page):
-        browser.open(page)
-        names = browser.run("return [...document.querySelectorAll('.sortable thead th')].map(h => h.textContent)")
-        heading = f".sortable thead th:nth-child({names.index('test error (%)') + 1})"
-        before = self.column(browser, "test error (%)")
-        browser.click(f"{heading} button")
-        ascending = self.column(browser, "test error (%)")
-        assert sorted(ascending) == sorted(before)
-        assert ascending == ["9.50", "9.75", "10.25", "14.98", "90.00", "—"]
-        browser.press(f"{heading} button", "\ue007")
-        assert self.column(browser, "test error (%)") == ["90.00", "14.98", "10.25", "9.75", "9.50", "—"]
-        order = "return [...document.querySelectorAll('[aria-sort]')].map((h) => [h.textContent, h.ariaSort])"
-        assert browser.run(order) == [["test error (%)", "descending"]]
-        browser.click(".sortable thead th:nth-child(1) button")
-        assert browser.run(order) == [["run", "ascending"]]
-        assert self.column(browser, "run") == ["HB-Net-20"] * 3 + ["ResNet-20"] * 3
-        assert browser.errors() == []
-
-    def test_a_runs_name_opens_its_details(self, browser, page):
-        browser.open(page)
-        assert browser.run("return document.querySelectorAll('details[open]').length") == 0
-        browser.click(".sortable tbody tr:nth-child(2) a")
-        opened = browser.run(
-            "return [...document.querySelectorAll('details[open] dl')].map((list) => '#' + list.id)"
-        )
-        assert opened == [
-            browser.run("return document.querySelector('.sortable tbody tr:nth-child(2) a').getAttribute('href')")
-        ]
-
-    def test_a_run_among_many_opens_with_the_list_that_holds_it(self, browser, some_runs, add_run, report):
-        for seed in range(50):
-            add_run("cifar_plain20", seed=seed, profile="smoke")
-        report()
-        browser.open(some_runs / NAME)
-        assert browser.run("return document.querySelectorAll('#details > details').length") == 1
-        browser.click(".sortable tbody tr:nth-child(40) a")
-        assert browser.run("return document.querySelectorAll('details[open]').length") == 2
-        assert browser.errors() == []
-
-    def test_it_fits_a_phone_and_a_desk(self, browser, page):
-        for width in (390, 1200):
-            browser.open(page, width)
-            browser.run("document.querySelectorAll('details').forEach((details) => { details.open = true })")
-            assert browser.run("return [innerWidth, document.documentElement.scrollWidth <= innerWidth]") == [
-                width,
-                True,
-            ]
-            assert browser.run("return [...document.images].every((i) => i.complete && i.naturalWidth > 0)")
-        assert browser.errors() == []
-
-    def test_hostile_records_run_nothing(self, browser, results, add_run, report):
-        add_run(HOSTILE, 5.0, device=HOSTILE, data=HOSTILE)
-        report()
-        browser.open(results / NAME)
-        assert browser.run("return document.scripts.length") == 1
-        assert browser.errors() == []

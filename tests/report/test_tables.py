@@ -1,13 +1,8 @@
 import csv
 import json
-import math
 import re
-import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,23 +14,10 @@ from benchmark.ledger import RunFolder
 from benchmark.report.tables import console_text, load_results, write_tables
 
 from .conftest import JPEG, PAPER, curve, make_cell
+from .tables import line_of, tables, text
 
 OWN = ("schema_version", "run_id", "status", "experiment", "seed", "spec", "sha256", "metrics_sha256")
 SUFFIXES = ["csv", "md", "tex", "html"]
-
-
-def text(results: Path, paper: Path | None = PAPER) -> str:
-    return console_text(EXPERIMENT, results, paper)
-
-
-def tables(results: Path) -> dict[str, bytes]:
-    return {path.suffix: path.read_bytes() for path in write_tables(EXPERIMENT, results, PAPER)}
-
-
-def line_of(document: str, label: str) -> list[str]:
-    """The cells of the first table line whose label this is."""
-    lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in document.splitlines())
-    return next(cells for cells in lines if cells[0] == label)
 
 
 def test_numbers_by_hand(results, add_run):
@@ -199,42 +181,6 @@ def test_profiles_and_copies_never_mix(results, add_run):
     assert "epochs 15 (paper: 300)" in document
 
 
-def test_runs_with_a_validation_split_stand_apart(results, add_run):
-    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
-    add_run(error=10.0, cell=cell, data=JPEG)
-    add_run(error=20.0, cell=replace(cell, data=replace(cell.data, validation=5000)), data=JPEG)
-    document = text(results)
-    assert "## short profile, CIFAR-10 (JPEG copy), 5000 held out" in document
-    assert "C10+: 5000 training images held out for validation" in document
-    means = [line_of(part, "ResNet-20")[1] for part in document.split("\n## ")[1:]]
-    assert means == ["10.00 (1)", "20.00 (1)"]
-
-
-def test_a_validation_split_has_its_own_error(results, add_run):
-    """The last epoch's on the images held out, not the best, beside the test error; nothing where none were."""
-    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
-    cell = replace(cell, data=replace(cell.data, validation=5000))
-    for seed, (best, last, test) in enumerate([(20.0, 21.0, 25.0), (22.0, 23.0, 28.0)]):
-        add_run(error=test, seed=seed, cell=cell, data=JPEG, metrics=[*curve(best), *curve(last, epochs=1)])
-    add_run("cifar_hbnet20", profile="short", data=JPEG)
-    without, held_out = text(results).split("\n## ")[1:]
-    assert line_of(held_out, "ResNet-20")[1:3] == ["26.50 ± 2.12 (2)", "22.00 ± 1.41 (2)"]
-    assert "validation" not in without
-    (path, *_) = write_tables(EXPERIMENT, results, PAPER)
-    frame = pd.read_csv(path)
-    assert frame["held out"].tolist() == [0, 5000]
-    assert frame["C10+ validation mean"].tolist() == pytest.approx([math.nan, 22.0], nan_ok=True)
-    runs = load_results(results).sort_values(["held_out", "seed"])
-    assert runs["validation_error"].tolist() == pytest.approx([math.nan, 21.0, 23.0], nan_ok=True)
-
-
-def test_a_run_without_its_metrics_has_no_validation_error(results, add_run):
-    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "short", JPEG)
-    cell = replace(cell, data=replace(cell.data, validation=5000))
-    add_run(cell=cell, data=JPEG, metrics=[])
-    assert line_of(text(results), "ResNet-20")[1:3] == ["10.00 (1)", "0.27 M"]
-
-
 def test_baseline_of_another_section_is_no_baseline(results, add_run):
     add_run("cifar_resnet20", profile="short")
     add_run("cifar_hbnet20")
@@ -249,43 +195,6 @@ def test_smoke_is_never_tabulated(results, add_run):
     assert not any(
         "77.0" in content.decode() or "smoke" in content.decode() for content in tables(results).values()
     )
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_another_recipe_is_refused(results, add_run, seed):
-    first = add_run(seed=0)
-    second = add_run(seed=seed, recipe={"epochs": 7})
-    with pytest.raises(UserError, match="recipe differs") as refusal:
-        write_tables(EXPERIMENT, results, PAPER)
-    assert str(first) in str(refusal.value)
-    assert str(second) in str(refusal.value)
-    assert "300" in str(refusal.value)
-    assert not (results / "tables").exists()
-
-
-def test_another_network_or_other_bytes_are_refused(results, add_run):
-    add_run(seed=0)
-    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "paper", "CIFAR-10")
-    network = add_run(seed=1, cell=replace(cell, network=replace(cell.network, options={"depth": 26})))
-    with pytest.raises(UserError, match="network differs"):
-        text(results)
-    shutil.rmtree(network)
-    network = add_run(seed=1, cell=replace(cell, network=replace(cell.network, definition=2)))
-    with pytest.raises(UserError, match=r"network differs \(definition 1 and 2\)"):
-        text(results)
-    shutil.rmtree(network)
-    add_run("cifar_hbnet20", seed=1, cell=replace(cell, data=replace(cell.data, checksum="other")))
-    with pytest.raises(UserError, match="data differs"):
-        text(results)
-
-
-def test_precision_may_differ_between_seeds_but_not_count_one_twice(results, add_run):
-    add_run(seed=0)
-    add_run(seed=1, recipe={"precision": "bf16-mixed"})
-    assert "Precision: 32-true, bf16-mixed" in text(results)
-    add_run(seed=0, recipe={"precision": "bf16-mixed"})
-    with pytest.raises(UserError, match="run of this seed differs"):
-        text(results)
 
 
 def test_what_did_not_finish(results, add_run):
@@ -327,126 +236,6 @@ def test_order_of_the_runs_changes_nothing(results, add_run, tmp_path):
     for number, (row, seed) in reversed(list(enumerate(runs))):
         add_run(row, 5.0 + number / 7, seed=seed, to=other)
     assert tables(results) == tables(other) == tables(results)
-
-
-def test_csv_is_numeric(results, add_run):
-    for seed, error in enumerate([5.0, 5.5]):
-        add_run("cifar_resnet56", error, seed=seed)
-        add_run("cifar_hbnet56", error - 0.1 * seed, seed=seed)
-    write_tables(EXPERIMENT, results, PAPER)
-    frame = pd.read_csv(results / "tables" / "cifar.csv").set_index("row")
-    ours = frame.loc["cifar_hbnet56"]
-    assert (ours["C10+ error mean"], ours["C10+ n"], ours["C10+ published"]) == (5.2, 2, 5.46)
-    assert ours["C10+ gap"] == -0.26
-    assert ours["C10+ error std"] == pytest.approx(0.2828, abs=1e-4)
-    assert ours["C10+ published provenance"] == "unverified"
-    assert (ours["C10+ difference"], ours["C10+ difference n"]) == (-0.05, 2)
-    assert ours["C10+ difference low"] < -0.05 < ours["C10+ difference high"]
-    assert (ours["parameters"], ours["multiply_adds"], ours["seconds_per_epoch"]) == (272_474, 40_813_184, 2.0)
-    assert (ours["profile"], ours["data"]) == ("paper", "CIFAR-10")
-    numeric = [name for name in frame.columns if re.search("error|difference|low| n$|published$", name)]
-    assert all(pd.api.types.is_numeric_dtype(frame[name]) for name in numeric)
-
-
-def awkward_results(results, add_run) -> Path:
-    """Every special character that LaTeX and HTML know."""
-    add_run("cifar_hbnet56", 5.0)
-    add_run("cifar_resnet56", 5.5)
-    add_run(r"odd_net & <b>#1</b> 50% $x^2$ {~} \end [a] * ± †", 6.0)
-    add_run("cifar_resnet56", status="failed", seed=1, reason=r"100% of {a_b} & C:\new #1 ~ ^ $ 中")
-    return next(path for path in write_tables(EXPERIMENT, results, PAPER) if path.suffix == ".tex")
-
-
-def test_latex_has_no_unescaped_character(results, add_run):
-    body = awkward_results(results, add_run).read_text()
-    assert body.isascii()
-    body = body.removeprefix("% needs ")
-    assert not re.search(r"(?<!\\)[%#_^~]", body)
-    for line in body.splitlines():
-        assert "&" not in re.sub(r"\\&", "", line) or line.endswith(r"\\")
-    assert len(re.findall(r"(?<!\\)\{", body)) == len(re.findall(r"(?<!\\)\}", body))
-    columns = {len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines() if " & " in line and "(1" in line}
-    assert len(columns) == 1
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(results, add_run, tmp_path):
-    table = awkward_results(results, add_run)
-    document = (
-        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}\input{{{table}}}\end{{document}}"
-    )
-    (tmp_path / "page.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
-
-
-class Reader(HTMLParser):
-    """Collects text and checks that every element is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.ids += [value for name, value in attrs if name == "id"]
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_html_is_well_formed_and_escaped(results, add_run):
-    path = awkward_results(results, add_run).with_suffix(".html")
-    reader = Reader()
-    reader.feed(path.read_text())
-    assert not reader.open
-    assert len(set(reader.ids)) == len(reader.ids)
-    assert r"odd_net & <b>#1</b> 50% $x^2$ {~} \end [a] * ± †" in reader.text
-    assert "5.46†" in reader.text
-
-
-def test_no_results(tmp_path, results):
-    with pytest.raises(UserError, match="does not exist"):
-        write_tables(EXPERIMENT, tmp_path / "nowhere", PAPER)
-    with pytest.raises(
-        UserError, match=r"no finished runs of 'cifar' under .*runs/cifar; run `python -m benchmark run"
-    ):
-        write_tables(EXPERIMENT, results, PAPER)
-    with pytest.raises(UserError, match="no finished runs"):
-        load_results(results, "cifar")
-
-
-def test_only_failures_are_no_results(results, add_run):
-    add_run(status="failed")
-    with pytest.raises(UserError, match="no finished runs"):
-        text(results)
-
-
-def test_edited_record_is_refused_by_path(results, add_run):
-    record = add_run() / "result.json"
-    record.write_text(record.read_text().replace('"epochs": 300', '"epochs": 30'))
-    with pytest.raises(UserError, match="edited") as refusal:
-        text(results)
-    assert str(record) in str(refusal.value)
-
-
-def test_incomplete_record_is_refused_by_path(results, add_run):
-    path = add_run(parameters=None)
-    with pytest.raises(UserError, match=re.escape(str(path)) + ".*lacks parameters"):
-        text(results)
-
-
-def test_damaged_published_numbers(results, add_run, tmp_path):
-    add_run()
-    (tmp_path / "cifar.csv").write_text("model,value\nResNet,5\n")
-    with pytest.raises(UserError, match="not a table of published numbers"):
-        text(results, paper=tmp_path)
 
 
 def test_load_results(results, add_run):

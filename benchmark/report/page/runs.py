@@ -78,6 +78,7 @@ WORDS: dict[str, Words] = {
 NUMBERS: dict[str, tuple[Number, Callable[[float], str]]] = {
     "seed": (lambda record: record.seed, str),
     "test error (%)": (lambda record: record.result.get("test_error"), "{:.2f}".format),
+    "validation error (%)": (lambda record: record.validation_error, "{:.2f}".format),
     "epochs": (lambda record: record.result.get("epochs"), str),
     "time (s)": (lambda record: record.result.get("seconds"), "{:,.0f}".format),
     "s/epoch": (fastest_epoch, three_digits),
@@ -92,12 +93,18 @@ CONTEXT: dict[str, Words] = {
 
 
 def run_table(groups: Sequence[Group]) -> RunTable:
-    """All runs in the records' order; one experiment alone is not named in each line."""
+    """All runs in the records' order; one experiment alone is not named in each line, nor what no run measured."""
+    records = [record for group in groups for record in group.records]
     words = {name: read for name, read in WORDS.items() if name != "experiment" or len(groups) > 1}
+    numbers = {
+        name: (read, write)
+        for name, (read, write) in NUMBERS.items()
+        if any(number(read(record)) is not None for record in records)
+    }
     headings = [
         Heading("run", False),
         *(Heading(name, False) for name in words),
-        *(Heading(name, True) for name in NUMBERS),
+        *(Heading(name, True) for name in numbers),
         *(Heading(name, False) for name in CONTEXT),
     ]
     lines = []
@@ -106,7 +113,7 @@ def run_table(groups: Sequence[Group]) -> RunTable:
             items = [
                 Item(_label(group.experiment, record)),
                 *(Item(read(group.experiment, record)) for read in words.values()),
-                *(_number_item(read(record), write) for read, write in NUMBERS.values()),
+                *(_number_item(read(record), write) for read, write in numbers.values()),
                 *(Item(read(group.experiment, record)) for read in CONTEXT.values()),
             ]
             lines.append(Line(_id(record), tuple(items)))
@@ -151,6 +158,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("profile", cell.profile),
         ("seed", str(record.seed)),
         ("test error, last epoch (%)", _text(result.get("test_error"), "{:.2f}".format)),
+        ("validation error, last epoch (%)", _text(record.validation_error, "{:.2f}".format)),
         ("best epoch's error (%), never the result", _text(result.get("best_eval_error"), "{:.2f}".format)),
         ("test loss", _text(result.get("test_loss"), "{:.4f}".format)),
         ("training error, last epoch (%)", _text(last.get("train_error"), "{:.2f}".format)),
