@@ -18,7 +18,6 @@ from benchmark.errors import UserError, closest
 from benchmark.specs import Experiment, NetworkSpec
 from lightning_modules.networks import create_network, list_networks, network_purpose
 from lightning_modules.networks.dense_blocks import DenseBlock, DenseLayer, MultiStepDenseBlock
-from lightning_modules.networks.methods import multi_step_table
 from lightning_modules.networks.registry import describe_network
 from lightning_modules.networks.rules import table_of
 from lightning_modules.networks.updates import UpdateRule
@@ -148,7 +147,7 @@ def step_tables(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
             except ValueError:
                 continue
         elif isinstance(module, MultiStepDenseBlock):
-            rows = multi_step_table(module.betas)
+            rows = module.factors
             yield name, torch.tensor([row + [0.0] * (len(rows) - len(row)) for row in rows])
         elif isinstance(module, DenseBlock):
             yield name, torch.ones(len(module.layers), len(module.layers)).tril()

@@ -101,14 +101,15 @@ DEPTH_20 = (
 _AGDNET22 = _extra("cifar_agdnet22", "AGD-Net (k=12, L=22)", "cifar_agdnet40", "cifar_densenet22", depth=22)
 
 
-def _agdnet22(reading: str, coefficients: str) -> Row:
+def _agdnet22(reading: str, coefficients: str, reads_input: bool) -> Row:
     options = {**_AGDNET22.network.options, "reading": reading, "coefficients": coefficients}
-    name = f"{reading}-{coefficients}"
+    input_factor = {"input_factor": 1.0} if reads_input else {}
+    name = f"{reading}-{coefficients}" + ("-input" if reads_input else "")
     return replace(
         _AGDNET22,
         key=f"cifar_agdnet22-{name}",
-        label=f"AGD-Net (k=12, L=22), {name.replace('-', ', ').replace('_', ' ')}",
-        network=NetworkSpec("cifar_agdnet40", options),
+        label=f"AGD-Net (k=12, L=22), {name.replace('-', ', ').replace('_', ' ').replace('input', 'input read')}",
+        network=NetworkSpec("cifar_agdnet40", {**options, **input_factor}),
         options_without_augmentation=DROPOUT,
     )
 
@@ -118,8 +119,9 @@ DEPTH_22 = (
         _extra("cifar_densenet22", "DenseNet (k=12, L=22)", "cifar_densenet40", depth=22),
         options_without_augmentation=DROPOUT,
     ),
-    *(_agdnet22(r, c) for r in ("residual", "fixed_point") for c in ("learned", "fixed")),
+    *(_agdnet22(r, c, i) for i in (False, True) for r in ("residual", "fixed_point") for c in ("learned", "fixed")),
 )
+"""AGD-Net's forms; ``-input`` are those whose layers all read the block's input (``MultiStepDenseBlock``)."""
 
 PAPER = RecipeSpec()
 

@@ -89,8 +89,8 @@ class CIFARDenseNetwork(DenseNetwork):
         bottleneck, compression: DenseNet-BC is True and 0.5, with a stem of 2k channels instead of 16.
         dropout: after each convolution but the first.
         in_channels: colours of the images.
-        method_options: of the block: ``memory_efficient``; ``reading``, ``coefficients`` and ``linear_terms`` of
-            ``MultiStepDenseBlock``.
+        method_options: of the block: ``memory_efficient``; ``reading``, ``coefficients``, ``input_factor`` and
+            ``linear_terms`` of ``MultiStepDenseBlock``.
 
     Raises:
         ValueError: ``depth`` does not fit, or an option is unknown.

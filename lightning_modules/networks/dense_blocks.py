@@ -11,8 +11,13 @@ multi-step form (``methods.multi_step_table``), is
 
 where h^j = h_{k+1}^j multiplies what the convolution receives from x_j (after BN and ReLU; before BN it would
 cancel), so it is folded into the convolution's weight. Linear terms leave out x_0, whose channels differ.
+
+Nesterov's h^0 is 1 in layer 0 and exactly 0 in every later one, since beta_1 = 0: the method carries x_0 on by its
+identity terms alone. On dense layers x_0 has none, so there only layer 0 and what follows the block read it, unless
+``input_factor`` gives it another factor.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -128,6 +133,22 @@ def statistics_apart(module: nn.Module) -> Iterator[None]:
                 setattr(norm, name, buffer)
 
 
+def read_factors(betas: Sequence[float], input_factor: float | None = None) -> list[list[float]]:
+    """Row k: the factors with which layer k reads x_0, ..., x_k; that of x_0 in layers k >= 1 is ``input_factor``.
+
+    None leaves Nesterov's (``methods.multi_step_table``).
+
+    Raises:
+        ValueError: ``input_factor`` is not a finite number.
+    """
+    table = multi_step_table(betas)
+    if input_factor is None:
+        return table
+    if not math.isfinite(float(input_factor)):
+        raise ValueError(f"input_factor must be finite, got {input_factor}")
+    return [table[0], *([float(input_factor), *row[1:]] for row in table[1:])]
+
+
 class MultiStepDenseBlock(DenseBlock):
     """AGD-Net's block: DenseNet's layers under Nesterov's multi-step coefficients.
 
@@ -137,6 +158,8 @@ class MultiStepDenseBlock(DenseBlock):
 
     Args:
         reading, coefficients: see ``updates``.
+        input_factor: the factor of x_0 in layers k >= 1 (where learned coefficients start), e.g. DenseNet's 1;
+            None is Nesterov's 0.
         linear_terms: False leaves them out (with factors of one that is DenseNet).
         memory_efficient: see ``DenseBlock``.
     """
@@ -150,6 +173,7 @@ class MultiStepDenseBlock(DenseBlock):
         dropout: float,
         reading: str = "residual",
         coefficients: str = "learned",
+        input_factor: float | None = None,
         linear_terms: bool = True,
         memory_efficient: bool = False,
     ) -> None:
@@ -158,7 +182,8 @@ class MultiStepDenseBlock(DenseBlock):
         self.reading = choice("reading", reading, READINGS)
         self.linear_terms = linear_terms
         self.betas = nesterov_betas(layers)
-        rows = [scalars(row, coefficients) for row in multi_step_table(self.betas)]
+        self.factors = read_factors(self.betas, input_factor)
+        rows = [scalars(row, coefficients) for row in self.factors]
         self.learned = coefficients == "learned"
         if self.learned:
             self.table = nn.ParameterList(rows)

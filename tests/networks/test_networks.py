@@ -1,6 +1,7 @@
 """Networks: parity through shared weights, exact sizes, gradients everywhere."""
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -120,26 +121,44 @@ def test_fixed_agdnet_equals_learned_at_its_start(reading, bottleneck, float64):
     assert torch.allclose(learned(x), fixed(x), rtol=1e-10, atol=1e-12)
 
 
-def test_agdnet_layer_by_hand():
+@pytest.mark.parametrize("reading", ["residual", "fixed_point"])
+@pytest.mark.parametrize("coefficients", ["learned", "fixed"])
+@pytest.mark.parametrize("input_factor", [None, 0.75])
+def test_agdnet_layer_by_hand(reading, coefficients, input_factor):
     """The block's formula, written out with every x_j kept."""
     from lightning_modules.networks.dense_blocks import MultiStepDenseBlock
     from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 
     torch.manual_seed(0)
     table = multi_step_table(nesterov_betas(4))
-    for reading in ("residual", "fixed_point"):
-        block = MultiStepDenseBlock(6, 4, 3, False, 0.0, reading=reading, coefficients="fixed").eval()
-        x = [torch.randn(2, 6, 8, 8)]
-        for k, layer in enumerate(block.layers):
-            received = torch.relu(layer.norm1(torch.cat(x, 1)))
-            parts = received.split([6] + [3] * k, 1)
-            new = layer.conv1(torch.cat([h * part for h, part in zip(table[k], parts, strict=True)], 1))
-            if k:
-                new = new + x[k]
-                if reading == "fixed_point":
-                    new = new - sum(table[k][j] * x[j] for j in range(1, k + 1))
-            x.append(new)
-        assert torch.allclose(block(x[0]), torch.cat(x, 1), atol=1e-5)
+    if input_factor is not None:
+        for row in table[1:]:
+            row[0] = input_factor
+    options = {"reading": reading, "coefficients": coefficients, "input_factor": input_factor}
+    block = MultiStepDenseBlock(6, 4, 3, False, 0.0, **options).eval()
+    x = [torch.randn(2, 6, 8, 8)]
+    for k, layer in enumerate(block.layers):
+        received = torch.relu(layer.norm1(torch.cat(x, 1)))
+        parts = received.split([6] + [3] * k, 1)
+        new = layer.conv1(torch.cat([h * part for h, part in zip(table[k], parts, strict=True)], 1))
+        if k:
+            new = new + x[k]
+            if reading == "fixed_point":
+                new = new - sum(table[k][j] * x[j] for j in range(1, k + 1))
+        x.append(new)
+    assert torch.allclose(block(x[0]), torch.cat(x, 1), atol=1e-5)
+
+
+def test_nesterovs_layers_read_a_blocks_input_once_unless_it_has_a_factor():
+    """h^0 is 0 after layer 0: of x_0 a block keeps what layer 0 makes of it."""
+    from lightning_modules.networks.dense_blocks import MultiStepDenseBlock
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 8, 8, requires_grad=True)
+    for factor, reads in ((None, False), (1.0, True)):
+        block = MultiStepDenseBlock(6, 3, 3, False, 0.0, coefficients="fixed", input_factor=factor)
+        block(x)[:, -3:].sum().backward()
+        assert [bool(layer.conv1.weight.grad[:, :6].any()) for layer in block.layers] == [True, reads, reads]
 
 
 def test_a_stage_restarts_its_history():
@@ -207,6 +226,7 @@ VARIANTS = [
     ("imagenet_agdnet121", {"reading": "fixed_point"}),
     ("imagenet_agdnet121", {"coefficients": "fixed", "memory_efficient": True}),
     ("cifar_agdnet40", {"depth": 22, "reading": "fixed_point"}),
+    ("cifar_agdnet40", {"depth": 22, "coefficients": "fixed", "input_factor": 1}),
     ("cifar_agdnet40", {"depth": 22, "bottleneck": True, "compression": 0.5, "reading": "fixed_point"}),
 ]
 
@@ -266,6 +286,8 @@ def test_dropout_drops_only_in_training():
         ("imagenet_densenet121", {"bottleneck": False}, "dense does not take bottleneck"),
         ("imagenet_resnet18", {"pre_activation": 1}, "pre_activation must be True or False, got 1"),
         ("imagenet_hbnet35", {}, "unknown network 'imagenet_hbnet35'; did you mean imagenet_hbnet"),
+        ("cifar_agdnet40", {"input_factor": math.inf}, "input_factor must be finite, got inf"),
+        ("cifar_agdnet40", {"input_factor": "all"}, "could not convert string to float: 'all'"),
         ("cifar_agdnet40", {"method": "heavy_ball"}, "unknown method 'heavy_ball'; valid: dense"),
     ],
 )
