@@ -1,7 +1,7 @@
 """What the networks made of their method's coefficients: ``results/plots/<experiment>-coefficients-<section>``.
 
 One line a stage: the learned coefficient of each layer after training, mean over seeds and their range, beside the
-value from theory that it started from.
+value that it started from (Nesterov's is theory's, heavy ball's ``methods.HEAVY_BALL_BETA`` ours).
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def write_coefficients(experiment: Experiment, results: Path) -> list[Path]:
 
 
 def layer_coefficients(records: list[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By parameter: what theory says, [layers], and what each run learned, [runs, layers].
+    """By parameter: the start, [layers], and what each run learned, [runs, layers].
 
     Parameters with a single value, and the tables of dense networks, which have more than one for each layer
     (``step_table_plots``), are left out, and so are runs that recorded none.
@@ -91,7 +91,7 @@ def _draw(ax: Axes, coefficients: dict[str, tuple[np.ndarray, np.ndarray]]) -> N
         last = before + max(len(start) for start, _ in kept.values())
         for kind, (start, end) in kept.items():
             blocks, colour = np.arange(last - len(start), last) + 1, kinds[kind]
-            labels = (kind, f"{kind}, theory") if number == 0 else (None, None)
+            labels = (kind, f"{kind}, start") if number == 0 else (None, None)
             ax.plot(blocks, end.mean(axis=0), "o-", ms=3, color=colour, label=labels[0])
             ax.plot(blocks, start, ":", color=colour, label=labels[1])
             if len(end) > 1:

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
 from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
+from benchmark.report.layer_order import layer_order
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
@@ -41,10 +42,10 @@ def write_gradients(experiment: Experiment, results: Path) -> list[Path]:
 
 
 def layer_norms(records: list[Record], moment: str) -> np.ndarray:
-    """[runs, layers] at the ``start`` or the ``end``; runs that recorded none are left out."""
+    """[runs, layers], the stem first, at the ``start`` or the ``end``; runs that recorded none are left out."""
     kept = [norms for record in records if (norms := record.result.get("gradient_norms"))]
     complete = [norms for norms in kept if all(moment in layer for layer in norms.values())]
-    return np.array([[layer[moment] for layer in norms.values()] for norms in complete])
+    return np.array([[norms[name][moment] for name in sorted(norms, key=layer_order)] for norms in complete])
 
 
 def _norms(section: Section, dataset: str) -> dict[str, dict[str, np.ndarray]]:

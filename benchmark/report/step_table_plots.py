@@ -1,7 +1,7 @@
 """What dense networks made of their method's table of steps: ``results/plots/<experiment>-step_tables-<section>``.
 
-A line of triangles a row: the factor with which layer k reads x_j, by theory and as learned in each block, the mean
-over seeds. One (white) is DenseNet's.
+A line of triangles a row: the factor with which layer k reads x_j, at the start and as learned in each block, the
+mean over seeds. One (white) is DenseNet's.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
 from benchmark.report.figures import STYLE, write_figure
+from benchmark.report.layer_order import layer_order
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
@@ -49,7 +50,7 @@ def write_learned_tables(experiment: Experiment, results: Path) -> list[Path]:
 
 
 def step_tables(records: list[Record]) -> dict[str, np.ndarray]:
-    """``theory`` and each block by name, [layers, layers]: row k holds the factors of x_0, ..., x_k, then NaN.
+    """``start`` and each block by name, [layers, layers]: row k holds the factors of x_0, ..., x_k, then NaN.
 
     Learned ones are means over the runs that recorded them; empty if none did.
     """
@@ -58,14 +59,16 @@ def step_tables(records: list[Record]) -> dict[str, np.ndarray]:
     ]
     if not learned:
         return {}
-    blocks = dict.fromkeys(name.partition(TABLE)[0] for name in learned[0] if TABLE in name)
+    names = sorted(learned[0], key=layer_order)
+    blocks = dict.fromkeys(name.partition(TABLE)[0] for name in names if TABLE in name)
     first = next(iter(blocks))
     ends = {block: np.mean([_table(run, block, "end") for run in learned], axis=0) for block in blocks}
-    return {"theory": _table(learned[0], first, "start"), **ends}
+    return {"start": _table(learned[0], first, "start"), **ends}
 
 
 def _table(coefficients: Mapping[str, Any], block: str, moment: str) -> np.ndarray:
-    rows = [values[moment] for name, values in coefficients.items() if name.startswith(block + TABLE)]
+    names = sorted((name for name in coefficients if name.startswith(block + TABLE)), key=layer_order)
+    rows = [coefficients[name][moment] for name in names]
     table = np.full((len(rows), len(rows)), np.nan)
     for k, row in enumerate(rows):
         table[k, : len(row)] = row
@@ -82,7 +85,7 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
         axes = line.subplots(1, across, squeeze=False).flat
         for ax, (number, (name, table)) in zip(axes, enumerate(tables.items()), strict=False):
             image = _draw(ax, table, norm)
-            ax.set_title(name if name == "theory" else f"block {number}", fontsize=8)
+            ax.set_title(name if name == "start" else f"block {number}", fontsize=8)
         for ax in list(axes)[len(tables) :]:
             ax.set_visible(False)
         axes[0].set_ylabel("layer k")

@@ -1,11 +1,15 @@
 import numpy as np
+import pytest
+import torch
 
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
 from benchmark.report.cost_plots import pareto_front, write_costs
 from benchmark.report.gradient_plots import layer_norms, write_gradients
+from benchmark.report.layer_order import layer_order
 from benchmark.report.step_table_plots import step_tables, write_learned_tables
+from lightning_modules import create_network, list_networks
 
 BETA = "stages.0.rule.beta"
 
@@ -55,9 +59,34 @@ def test_step_tables_of_each_block_by_hand(results, add_run):
         }
         add_run("cifar_agdnet22", seed=seed, coefficients={**learned(0.4, 0.6), **tables} if seed else tables)
     tables = step_tables(read_records(results, "cifar"))
-    assert list(tables) == ["theory", "blocks.0", "blocks.2"]
-    np.testing.assert_array_equal(tables["theory"], [[1.0, np.nan], [0.0, 1.5]])
+    assert list(tables) == ["start", "blocks.0", "blocks.2"]
+    np.testing.assert_array_equal(tables["start"], [[1.0, np.nan], [0.0, 1.5]])
     np.testing.assert_allclose(tables["blocks.2"], [[3.0, np.nan], [0.4, 2.0]])
+
+
+def test_a_table_of_more_than_ten_layers_keeps_its_rows_in_order(results, add_run):
+    """Records are sorted by name, in which row 10 stands before row 2."""
+    rows = [[float(k)] * (k + 1) for k in range(12)]
+    add_run(
+        "cifar_agdnet40", coefficients={f"blocks.0.table.{k}": {"start": r, "end": r} for k, r in enumerate(rows)}
+    )
+    table = step_tables(read_records(results, "cifar"))["blocks.0"]
+    assert [row[~np.isnan(row)].tolist() for row in table] == rows
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_layers_are_ordered_as_in_every_network(name):
+    with torch.device("meta"):
+        network = create_network(name)
+    names = [key.removesuffix(".weight") for key, weight in network.named_parameters() if weight.ndim > 1]
+    assert sorted(sorted(names), key=layer_order) == names
+
+
+def test_gradients_of_a_record_are_read_from_the_stem_on(results, add_run):
+    names = ("stem.0", "stages.0.transforms.2.conv1", "stages.0.transforms.10.conv1", "classifier")
+    gradients = {name: {"start": float(i), "end": 0.0} for i, name in enumerate(names)}
+    add_run("cifar_hbnet20", gradient_norms=gradients)
+    np.testing.assert_array_equal(layer_norms(read_records(results, "cifar"), "start"), [[0.0, 1.0, 2.0, 3.0]])
 
 
 def test_step_tables_are_drawn_for_dense_networks_that_learned_them(results, add_run):

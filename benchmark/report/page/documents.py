@@ -21,8 +21,8 @@ CAPTIONS = {
     "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds, the "
     "grey line is the Pareto front.",
     "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside "
-    "the values from theory that they started from (dotted).",
-    "step_tables": "The factor with which layer k of a dense block reads the features x_j, by theory and as "
+    "the values that they started from (dotted).",
+    "step_tables": "The factor with which layer k of a dense block reads the features x_j, at the start and as "
     "learned, mean over seeds. White is one, DenseNet's.",
     "gradients": "Norm of each layer's gradient in the first and the last step of training, geometric mean over "
     "seeds and range.",
