@@ -1,10 +1,14 @@
 """Tables, plots and the page, made from records as a command asks. Imports no torch until it must."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS
 from benchmark.specs import Experiment
+
+if TYPE_CHECKING:
+    from benchmark.report.hypothesis import Speed
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 
@@ -49,17 +53,30 @@ def _write_report(experiment: Experiment, results: Path) -> list[Path]:
 
 
 def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
-    from benchmark.experiments.hypothesis import CONDITION_NUMBER
-    from benchmark.report.hypothesis import Speed
     from benchmark.report.hypothesis_plots import write_hypothesis_plots
     from benchmark.report.hypothesis_tables import write_hypothesis_tables
     from benchmark.theory import convergence
 
     titles = {name: method.title for name, method in convergence.METHODS.items()}
-    rows = convergence.measure(["quadratic"], [CONDITION_NUMBER])
-    speeds = {row["method"]: Speed(row["measured factor"], row["distances"]) for row in rows}
+    speeds = method_speeds()
     paths = write_hypothesis_tables(experiment, results, speeds, titles)
     return paths + write_hypothesis_plots(experiment, results, speeds, titles)
+
+
+def method_speeds() -> dict[str, "Speed"]:
+    """Of the hypothesis' methods, on the quadratic that its networks' W has at the start."""
+    import torch
+
+    from benchmark.experiments.hypothesis import DEPTHS, METHODS, MU
+    from benchmark.report.hypothesis import Speed
+    from benchmark.theory.speed import LIMITS, distances
+    from lightning_modules.networks.feedforward import start_eigenvalues
+
+    eigenvalues = start_eigenvalues(1 - MU).to(torch.float64)
+    return {
+        name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)))
+        for name, constants in METHODS.items()
+    }
 
 
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:

@@ -4,7 +4,7 @@
     python -m benchmark run hypothesis-cifar --data-dir images.tar.gz
 
 Four families, the methods' coefficients fixed at theory's values for condition number 100: feedforward networks
-with one W for all layers, which is theory's own setting and starts at mu = 0.01, L = 0.9 (``shared``); the same
+with one W for all layers, which is theory's own setting and starts at mu = 0.01, L = 1 (``shared``); the same
 with the image added in every layer, so that the minimum depends on it (``injected``); the first with a W for each
 layer (``free``); and, on the digits, the convolutional residual networks of the CIFAR table. CIFAR's images are
 averaged down to 8 x 8 pixels by the network.

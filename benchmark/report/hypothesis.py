@@ -35,7 +35,7 @@ QUANTITIES: dict[str, tuple[Quantity, int]] = {
 
 @dataclass(frozen=True)
 class Speed:
-    """A method's: the asymptotic factor of the distance to the minimum for one layer, and the distances themselves.
+    """A method's on a quadratic: the limit of the distance's factor for one layer, and the distances themselves.
 
     ``distances[k]`` is that of k layers, over that of none.
     """
@@ -45,7 +45,7 @@ class Speed:
 
 
 MEASURES: dict[str, Callable[[Speed, int], float]] = {
-    "asymptotic factor": lambda speed, steps: speed.factor,
+    "limiting factor": lambda speed, steps: speed.factor,
     "distance at the depth": lambda speed, steps: speed.distances[steps],
 }
 """What "fast" means: of a method, in the long run or after as many steps as the network has."""
@@ -86,7 +86,7 @@ def read_hypothesis(
     Args:
         experiment: rows ``<family>-<method>-<depth>``; others are left out.
         results: the results directory.
-        speeds: by method, measured on the quadratic.
+        speeds: by method, on the quadratic (``reports.method_speeds``).
 
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a table.
@@ -109,7 +109,7 @@ def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]
     return [
         Family(
             name,
-            tuple(sorted({m for m, _ in records[name]}, key=lambda method: -speeds[method].factor)),
+            tuple(sorted({m for m, _ in records[name]}, key=lambda method: (-speeds[method].factor, method))),
             tuple(sorted({depth for _, depth in records[name]})),
             records[name],
         )

@@ -54,9 +54,10 @@ def hypothesis_text(
             parts += [f"## {family.name}: {quantity}", _table(family, speeds, titles, quantity)]
     notes = [
         f"Mean ± half of its {CONFIDENCE * 100:g} % t interval over seeds; (n) where a method lacks seeds.",
-        "Fast, on the quadratic: in the long run (factor of the distance to the minimum by one layer) or at the "
-        "depth (distance after as many steps as the network has; a convolutional one, in a stage). The two rank "
-        "the methods differently, since momentum pays after many steps.",
+        "Fast, on the quadratic with the eigenvalues that W has at the start: in the long run (limit of the factor "
+        "of the distance to the minimum for one layer; methods with the same limit share a rank) or at the depth "
+        "(distance after as many steps as the network has; a convolutional one, in a stage; root mean square over "
+        "starts). The two rank the methods differently, since momentum pays after many steps.",
         "Rank correlation (Spearman) over methods of speed and mean, with the interval of Bonett and Wright; +1: "
         "the faster the better; (n) where all runs of some methods diverged; — too few methods, or all the same. "
         "All depths: ranks averaged. The interval takes these methods for a sample of all methods.",

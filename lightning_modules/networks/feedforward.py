@@ -20,18 +20,23 @@ WEIGHTS = ("shared", "free")
 INPUTS = ("start", "every_layer")
 ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "softplus": F.softplus, "relu": torch.relu}
 SPREAD = 10
+WIDTH = 64
+
+
+def start_eigenvalues(norm: float, width: int = WIDTH) -> Tensor:
+    """Of each W at the start, (width,): from a tenth of ``norm`` to ``norm``, evenly."""
+    return torch.linspace(norm / SPREAD, norm, width)
 
 
 class SymmetricLinear(nn.Linear):
-    """x -> (A + A^T) / 2 x; starts positive definite, its eigenvalues from a tenth of ``norm`` to ``norm``."""
+    """x -> (A + A^T) / 2 x; starts positive definite, with ``start_eigenvalues``."""
 
     def __init__(self, width: int, norm: float) -> None:
         super().__init__(width, width, bias=False)
         if self.weight.device.type != "meta":
             q, _ = torch.linalg.qr(torch.randn(width, width))
-            eigenvalues = torch.linspace(norm / SPREAD, norm, width)
             with torch.no_grad():
-                self.weight.copy_(q * eigenvalues @ q.T)
+                self.weight.copy_(q * start_eigenvalues(norm, width) @ q.T)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n) -> (B, n)."""
@@ -61,7 +66,7 @@ class FeedforwardNetwork(nn.Module):
         num_classes: int = 10,
         *,
         depth: int = 20,
-        width: int = 64,
+        width: int = WIDTH,
         method: str = "gradient_descent",
         reading: str = "fixed_point",
         activation: str = "tanh",

@@ -97,8 +97,7 @@ def strongly_convex_nesterov(steps: int, mu: float, smoothness: float) -> Moment
 def triple_momentum(steps: int, mu: float, smoothness: float) -> MomentumTable:
     """Three momenta and a longer step, with rho = 1 - 1/sqrt(kappa).
 
-    Source: Van Scoy, Freeman and Lynch (2018), IEEE Control Systems Letters 2(1). Rate: |x_k - x*| = O(rho^k), the
-    fastest known for smooth strongly convex f without a line search.
+    Source: Van Scoy, Freeman and Lynch (2018), IEEE Control Systems Letters 2(1). Rate: |x_k - x*| = O(rho^k).
 
     Raises:
         ValueError: not 0 < mu <= smoothness.

@@ -1,6 +1,8 @@
 """The answer follows from the records: means by method and depth, and the sign of the rank correlation."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,14 +10,17 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
-from benchmark.report.hypothesis import MEASURES, Speed, correlations, read_families
+from benchmark.report.grid import signed
+from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_families
 from benchmark.report.hypothesis_plots import write_hypothesis_plots
 from benchmark.report.hypothesis_tables import write_hypothesis_tables
 from benchmark.report.sections import read_sections
+from benchmark.reports import method_speeds
 from benchmark.theory import convergence
 from lightning_modules.networks import create_network
 from tests.report.conftest import make_cell
 
+TABLES = Path(__file__).parents[2] / "results" / "tables"
 SPEEDS = {m: Speed(0.9 - 0.05 * i, [1 - 0.01 * i] * 41) for i, m in enumerate(METHODS)}
 TITLES = {method: method for method in METHODS}
 
@@ -84,7 +89,7 @@ def test_tables_say_what_the_runs_say(add, results):
     names = [path.name for path in paths]
     assert names == [f"hypothesis-digits-short{end}" for end in (".md", ".csv", "-runs.csv", ".svg", ".png")]
     text = paths[0].read_text()
-    assert "| shared   | test error (%) | asymptotic factor     | +1.00 (n = 8)" in text
+    assert "| shared   | test error (%) | limiting factor       | +1.00 (n = 8)" in text
     assert "| gradient_descent         | 0.900            | 11.00 ± 12.71 | 11.00 ± 12.71 |" in text
     assert "missing 2, 3, 4" in text
     networks, runs = pd.read_csv(paths[1]), pd.read_csv(paths[2])
@@ -137,6 +142,34 @@ def test_every_row_is_a_network(experiment):
     for row in experiment.rows:
         network = create_network(row.network.name, **row.network.options)
         assert all(not name.endswith(("beta", "momentum", "step_size")) for name, _ in network.named_parameters())
+
+
+def committed_families(path):
+    """The families of a committed table of runs, with no more of a record than a correlation needs."""
+    records: dict[str, dict[tuple[str, int], list]] = {}
+    for run in pd.read_csv(path).to_dict("records"):
+        result, metrics = {"test_error": run["test error (%)"]}, [{"train_loss": run["training loss"]}]
+        record = SimpleNamespace(status="done", result=result, metrics=metrics)
+        records.setdefault(run["family"], {}).setdefault((run["method"], run["layers"]), []).append(record)
+    return [
+        Family(name, tuple(METHODS), tuple(sorted({depth for _, depth in found})), found)
+        for name, found in records.items()
+    ]
+
+
+@pytest.mark.parametrize("name", ["hypothesis-digits-short", "hypothesis-cifar-short-jpeg-copy"])
+def test_the_committed_correlations_follow_from_the_committed_runs(name):
+    lines = (TABLES / f"{name}.md").read_text().split("\n## ")[1].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    shown = {tuple(first): last.partition(" ")[0] for *first, last in ((*row[:3], row[-1]) for row in cells[2:])}
+    speeds = method_speeds()
+    found = {
+        (family.name, quantity, measure): signed(correlations(family, speeds, measure, quantity)["all"].rho)
+        for family in committed_families(TABLES / f"{name}-runs.csv")
+        for quantity in QUANTITIES
+        for measure in MEASURES
+    }
+    assert shown == found
 
 
 def test_methods_are_those_whose_convergence_is_measured():
