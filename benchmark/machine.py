@@ -101,7 +101,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files outside results/ differ from it; null outside a checkout."""
+    """Commit and whether tracked files outside results/ differ from it.
+
+    Outside a checkout, as in a copy without ``.git``, the commit is ``OIN_COMMIT``'s, or null.
+    """
     root = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
@@ -111,7 +114,7 @@ def git_state() -> dict[str, Any]:
         dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": False}
+        return {"commit": os.environ.get("OIN_COMMIT") or None, "dirty": False}
 
 
 def free_memory(device: str) -> None:

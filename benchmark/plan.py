@@ -15,7 +15,7 @@ from benchmark.data import Source
 from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.schedule import enough_devices, simulate
-from benchmark.specs import Cell, Experiment, NetworkSpec
+from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment, NetworkSpec
 from benchmark.step_times import StepTime, StepTimes
 
 
@@ -134,8 +134,9 @@ class Costs:
     @staticmethod
     def _key(cell: Cell, source: Source) -> str:
         """What the costs depend on."""
-        network = _without_dropout(cell.network)
-        return repr((network.name, network.options, source.image_shape, source.num_classes, cell.recipe.batch_size))
+        network, recipe = _without_dropout(cell.network), cell.recipe
+        settings = [getattr(recipe, name) for name in ("batch_size", *DEVICE_SETTINGS)]
+        return repr((network.name, network.options, source.image_shape, source.num_classes, settings))
 
 
 def _without_dropout(network: NetworkSpec) -> NetworkSpec:
@@ -145,11 +146,11 @@ def _without_dropout(network: NetworkSpec) -> NetworkSpec:
 
 
 def measured_steps(runs: Iterable[PlannedRun]) -> list[StepTime]:
-    """The step of each network that was measured."""
+    """The step of each network that was measured, of our own path."""
     steps = {}
     for run in runs:
         recipe, network = run.cell.recipe, _without_dropout(run.cell.network)
-        if run.seconds_per_image:
+        if run.seconds_per_image and recipe.loop != "reference":
             seconds = run.seconds_per_image * recipe.batch_size
             step = StepTime(network, run.multiply_adds, recipe.batch_size, recipe.precision, seconds)
             steps[repr(step)] = step

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = 1
+DEVICE_SETTINGS = ("precision", "channels_last", "compile", "loop")
+"""Of a recipe: how it is computed, not what is."""
+
 ADDED_TO_RECIPE = {"loop": "lightning", "image_size": 0, "devices": 1, "sync_batchnorm": False}
 ADDED_TO_NETWORK = {"definition": 1}
 ADDED_TO_DATA = {"resized": False}

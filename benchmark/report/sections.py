@@ -13,12 +13,11 @@ from typing import Any
 from benchmark.errors import UserError
 from benchmark.ledger import FINISHED, Record, read_records
 from benchmark.report.published import TITLES
-from benchmark.specs import Experiment, to_dict
+from benchmark.specs import DEVICE_SETTINGS, Experiment, to_dict
 
 UNTABULATED = "smoke"
 TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000}
 TABULATED = ("test_error", "parameters", "multiply_adds", "seconds_per_epoch")
-DEVICE_SETTINGS = ("precision", "channels_last", "compile", "loop")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from lightning_modules.recipes import create_optimizer
 
 COLOURS = 3
 NUM_CLASSES, IMAGE_SIZE = 10, 32
-NUM_IMAGES = 8192
-"""Of noise at least; enough for all steps of a measurement, so that no epoch ends within."""
+NUM_IMAGES = {"cpu": 8192, "cuda": 50_000}
+"""Of noise at least, and enough for all steps of a measurement, so that no epoch ends within. A GPU's memory holds
+them, so there they are as many as CIFAR's."""
 
 TORCHVISION = {
     **{f"imagenet_{structure}{n}": f"resnet{n}" for structure in ("resnet", "hbnet") for n in (18, 34, 50)},
@@ -73,11 +74,13 @@ class NoiseDataModule(ArrayDataModule):
 
 
 def reference_loop(task: Task) -> Step:
-    """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW."""
+    """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW, nothing compiled."""
+    usual = dataclasses.replace(task.recipe, compile=False, channels_last=False)
+    task = dataclasses.replace(task, recipe=usual)
     datamodule = NoiseDataModule(task)
     datamodule.setup()
     network = create_model(task.cell, 0, NUM_CLASSES, COLOURS).network
-    network = network.to(task.device, memory_format=torch.contiguous_format)
+    network = network.to(task.device)
     loader = reference.create_loader(
         *datamodule.training_arrays(), task.recipe.batch_size, shuffle=True, augment=True
     )

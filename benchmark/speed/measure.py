@@ -34,7 +34,7 @@ from benchmark.trainer import create_trainer, quiet
 
 WARM_UP_STEPS = 3
 PHASE_STEPS = 8
-EXTRA_STEPS = WARM_UP_STEPS + PHASE_STEPS
+PEAK_STEPS = 3
 REFILL_SECONDS = 0.2
 """Enough for the reference's workers to fill their queue again, before another loop is measured."""
 
@@ -110,7 +110,10 @@ class Turns(pl.Callback):
                 ours.stop()
                 self._let_others_run()
                 self.block += 1
-                ours.start()
+                if self.device == "cuda" and self.block < self.blocks:
+                    self.warm = 0
+                else:
+                    ours.start()
         else:
             self._end_phase("optimizer")
             self.phase_steps += 1
@@ -134,6 +137,32 @@ class Turns(pl.Callback):
             now = time.perf_counter()
             self.phases[name].append(now - self.marked)
             self.marked = now
+
+
+def forget_first_steps(device: str) -> None:
+    """On a GPU, whose compiler tries its kernels in them on buffers of its own."""
+    if device == "cuda":
+        machine.reset_peak_memory(device)
+
+
+class SteadyPeak(pl.Callback):
+    """Ends the Trainer's loop after a few steps, of which the first are forgotten."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.steps = device, 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.steps += 1
+        if self.steps == WARM_UP_STEPS:
+            forget_first_steps(self.device)
+        elif self.steps == WARM_UP_STEPS + PEAK_STEPS:
+            raise _Measured
+
+
+def steps_within(device: str, blocks: int, steps: int) -> int:
+    """Steps of our path that a measurement takes; on a GPU each block is warmed up."""
+    warm_ups = blocks if device == "cuda" else 1
+    return warm_ups * WARM_UP_STEPS + blocks * steps + PHASE_STEPS
 
 
 def time_loops(task: Task, blocks: int, steps: int) -> Timing:
@@ -164,7 +193,10 @@ def time_in_turns(loops: Mapping[str, Step], device: str, blocks: int, steps: in
 
 
 def run_block(step: Step, watch: Stopwatch, steps: int) -> None:
-    """``steps`` steps against the watch."""
+    """``steps`` steps against the watch; on a GPU, which idled or ran another loop, after a few that warm it up."""
+    if watch.device == "cuda":
+        for _ in range(WARM_UP_STEPS):
+            step()
     watch.start()
     for _ in range(steps):
         step()
@@ -200,11 +232,14 @@ def peak_memory(task: Task, loop: str) -> tuple[int, int] | None:
     if before is None:
         return None
     if loop == "ours":
-        train_through_lightning(task, Turns({}, task.device, blocks=1, steps=1))
+        train_through_lightning(task, SteadyPeak(task.device))
     else:
         step = {"reference": reference_loop, "bare": bare_loop, "torchvision": torchvision_loop}[loop](task)
         with nullcontext() if loop == "reference" else keeping_freed_memory():
             for _ in range(WARM_UP_STEPS):
+                step()
+            forget_first_steps(task.device)
+            for _ in range(PEAK_STEPS):
                 step()
     return machine.peak_memory(task.device), before
 

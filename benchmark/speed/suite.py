@@ -26,7 +26,7 @@ from benchmark.speed.loops import (
     bare_loop,
     torchvision_loop,
 )
-from benchmark.speed.measure import EXTRA_STEPS, PHASES, peak_memory, time_in_turns, time_loops
+from benchmark.speed.measure import PHASES, peak_memory, steps_within, time_in_turns, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
 from lightning_modules.networks import list_networks
 
@@ -88,8 +88,8 @@ class Settings:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
         if self.compile not in COMPILE:
             raise UserError(f"unknown --compile {self.compile!r}; valid: {', '.join(COMPILE)}")
-        if self.batch_size > NUM_IMAGES:
-            raise UserError(f"batch size {self.batch_size} is larger than the {NUM_IMAGES} images measured with")
+        if self.batch_size > (images := NUM_IMAGES[self.device]):
+            raise UserError(f"batch size {self.batch_size} is larger than the {images} images measured with")
 
     def task(self, name: str) -> Task:
         """Raises:
@@ -99,7 +99,8 @@ class Settings:
         recipe = RecipeSpec(
             epochs=1, batch_size=self.batch_size, precision=self.precision, compile=COMPILE[self.compile]
         )
-        batches = max(NUM_IMAGES // self.batch_size, self.blocks * self.steps + EXTRA_STEPS + 1)
+        steps = steps_within(self.device, self.blocks, self.steps)
+        batches = max(NUM_IMAGES[self.device] // self.batch_size, steps + 1)
         return Task(spec, resolve_recipe(recipe, self.device), self.device, batches * self.batch_size)
 
 

@@ -19,7 +19,7 @@ identity terms alone. On dense layers x_0 has none, so there only layer 0 and wh
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +63,7 @@ class DenseBlock(nn.Module):
 
     Args:
         memory_efficient: keep for the backward pass only the channels that each layer adds, and compute the rest
-            (concatenation, BN, ReLU, convolution) again. Under ``torch.compile`` the compiler decides instead.
+            (concatenation, BN, ReLU, convolution) again.
     """
 
     def __init__(
@@ -94,14 +94,17 @@ class DenseBlock(nn.Module):
 
     def read(self, features: list[Tensor], k: int) -> Tensor:
         """``transform`` of the features, kept for the backward pass or to be computed again."""
-        if not self.memory_efficient or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self.memory_efficient or not torch.is_grad_enabled():
             return self.transform(concatenate(features), k)
+        # what a compiler computes again leaves the running statistics alone
+        apart = {} if torch.compiler.is_compiling() else {"context_fn": lambda: self._computing_again(k)}
         return checkpoint(
-            lambda *parts: self.transform(concatenate(parts), k),
-            *features,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), statistics_apart(self.layers[k])),
+            lambda *parts: self.transform(concatenate(parts), k), *features, use_reentrant=False, **apart
         )
+
+    def _computing_again(self, k: int) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Around layer k's forward pass and around the one that is computed again."""
+        return nullcontext(), statistics_apart(self.layers[k])
 
     def grow(self, features: list[Tensor], new: Tensor) -> list[Tensor]:
         """The features with ``new`` among them: in one tensor, or apart if only that is to be kept."""

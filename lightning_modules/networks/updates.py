@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
 
@@ -119,7 +120,7 @@ class UpdateRule(nn.Module):
         """
         state = self.start(x)
         for k, transform in enumerate(transforms):
-            point = self.point(state, k)
+            point = self._look(state, k)
             with self._keeping(state, point, k):
                 t = transform(point)
             state = self.step(state, point, t, k)
@@ -127,11 +128,18 @@ class UpdateRule(nn.Module):
                 state = state._replace(x=activation(state.x))
         return self.finish(state)
 
+    def _look(self, state: State, k: int) -> Tensor:
+        """``point``, which compilers are asked to compute again for the backward pass (see ``_keeping``)."""
+        looks_ahead = type(self).point is not UpdateRule.point and state.history is not None
+        if looks_ahead and torch.is_grad_enabled() and torch.compiler.is_compiling():
+            return checkpoint(lambda *tensors: self.point(State(*tensors), k), *state, use_reentrant=False)
+        return self.point(state, k)
+
     def _keeping(self, state: State, point: Tensor, k: int) -> AbstractContextManager:
         """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
 
         x_k and x_{k-1} are kept anyway, so a point looked ahead to need not be: Nesterov's structures take the
-        memory of a ResNet. Compilers decide for themselves; tensors without memory of their own (vmap) are left.
+        memory of a ResNet. Compilers do so by ``_look``; tensors without memory of their own (vmap) are left.
         """
         if point is state.x or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return nullcontext()

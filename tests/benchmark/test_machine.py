@@ -68,3 +68,19 @@ def test_devices_are_described_with_their_number(monkeypatch, devices, nodes, gp
     monkeypatch.setattr(machine, "_cpu_name", lambda: "EPYC")
     assert machine.describe_device("cuda", devices, nodes) == gpu
     assert machine.describe_device("cpu", devices, nodes) == cpu
+
+
+def test_a_copy_without_git_is_told_its_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmark" / "machine.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("OIN_COMMIT", raising=False)
+    assert machine.git_state() == {"commit": None, "dirty": False}
+    monkeypatch.setenv("OIN_COMMIT", "0123abc")
+    assert machine.git_state() == {"commit": "0123abc", "dirty": False}
+
+
+def test_a_checkout_knows_its_commit_better(monkeypatch):
+    monkeypatch.setenv("OIN_COMMIT", "0123abc")
+    if (commit := machine.git_state()["commit"]) == "0123abc":
+        pytest.skip("not a checkout")
+    assert len(commit) == 40

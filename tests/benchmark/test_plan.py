@@ -155,6 +155,23 @@ def test_measured_steps_are_saved_and_planned_by(plan, tmp_path):
     assert "≈" not in out
 
 
+def test_the_usual_loop_is_measured_for_itself_and_not_kept_as_a_step_of_ours(plan, tmp_path, monkeypatch):
+    """It has ResNet-20's network, but neither its precision nor its loop."""
+    measured = []
+
+    def seconds_per_image(cell, *_):
+        measured.append((cell.row, cell.recipe.precision))
+        return 0.001
+
+    monkeypatch.setattr("benchmark.estimate.seconds_per_image", seconds_per_image)
+    path = tmp_path / "times.csv"
+    settings = ["--precision", "bf16-mixed", "--save-step-times", path]
+    code, _, err = plan(*CIFAR, "--only", "cifar_resnet20*", "--seeds", 0, 1, *settings)
+    assert code == 0, err
+    assert measured == [("cifar_resnet20", "bf16-mixed"), ("cifar_resnet20-reference", "32-true")]
+    assert [row.precision for row in read_step_times(path).rows] == ["bf16-mixed"]
+
+
 def test_options_of_any_kind_survive_the_table(tmp_path):
     options = {"method": "step_table", "table": [[1.0], [0.25, 1.25]], "reading": "residual"}
     path = tmp_path / "times.csv"

@@ -1,6 +1,8 @@
 """``speed`` measures what it says: every loop trains, turns are counted, tables follow from the rows."""
 
+import itertools
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import torch
 import benchmark.__main__ as cli
 from benchmark.errors import UserError
 from benchmark.report.speed import write_speed
-from benchmark.speed import measure, suite
+from benchmark.speed import loops, measure, suite
 from benchmark.speed.loops import bare_loop, reference_loop, torchvision_loop
 from lightning_modules.networks import list_networks
 
@@ -86,12 +88,56 @@ def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch
 
 
 @pytest.mark.parametrize("batch_size", [8, 1000, 8192])
-def test_no_epoch_ends_within_a_measurement(batch_size):
-    settings = suite.Settings("cpu", "32-true", "off", batch_size, blocks=10, steps=5)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_no_epoch_ends_within_a_measurement(batch_size, device):
+    settings = suite.Settings(device, "32-true", "off", batch_size, blocks=10, steps=5)
     task = settings.task(NETWORK)
     assert task.images % batch_size == 0
-    assert task.images // batch_size > 10 * 5 + measure.EXTRA_STEPS
+    assert task.images // batch_size > measure.steps_within(device, 10, 5)
     assert task.recipe.epochs == 1
+
+
+def count_steps(callback):
+    """Until it has measured enough."""
+    for count in itertools.count(1):
+        callback.on_train_batch_start()
+        callback.on_before_backward()
+        callback.on_after_backward()
+        try:
+            callback.on_train_batch_end()
+        except measure._Measured:
+            return count
+    return None
+
+
+@pytest.mark.parametrize(("device", "warm_ups"), [("cpu", 1), ("cuda", 2)])
+def test_our_steps_are_as_many_as_a_measurement_needs(monkeypatch, device, warm_ups):
+    """Counted by hand: two blocks of three steps, and the steps by phase at the end."""
+    monkeypatch.setattr(measure, "synchronize", lambda device: None)
+    turns = measure.Turns({}, device, blocks=2, steps=3)
+    assert count_steps(turns) == measure.steps_within(device, 2, 3) == warm_ups * 3 + 2 * 3 + 8
+    assert len(turns.watches["ours"].seconds) == 2 * 3
+    assert [len(seconds) for seconds in turns.phases.values()] == [8] * 4
+
+
+def test_the_usual_loop_is_neither_compiled_nor_channels_last(monkeypatch):
+    """Whatever our own path is; on a GPU that is compiled."""
+    made, create_model = [], loops.create_model
+
+    def create_and_keep(*arguments):
+        made.append(create_model(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(loops, "create_model", create_and_keep)
+    task = TINY.task(NETWORK)
+    task = replace(task, recipe=replace(task.recipe, compile=True, channels_last=True))
+    reference_loop(task)
+    bare_loop(task)
+    usual, ours = (model.network for model in made)
+    assert usual._compiled_call_impl is None
+    assert ours._compiled_call_impl is not None
+    assert all(p.is_contiguous() for p in usual.parameters())
+    assert not all(p.is_contiguous() for p in ours.parameters())
 
 
 def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeypatch):
@@ -100,7 +146,7 @@ def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeyp
     others = {name: lambda name=name: order.append(name) for name in ("reference", "bare")}
     turns = measure.Turns(others, "cuda", blocks=1, steps=3)
     turns._let_others_run()
-    assert order == ["reference"] * (2 * 2 + 3) + ["bare"] * 3
+    assert order == ["reference"] * (2 * 2 + 3 + 3) + ["bare"] * (3 + 3)
     assert len(turns.watches["reference"].seconds) == 3
 
 

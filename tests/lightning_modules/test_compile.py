@@ -4,12 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lightning_modules import create_network
 from lightning_modules.classifier import LitClassifier
 
 CASES = [
     ("cifar_hbnet20", {"depth": 14}),
     ("cifar_agdresnet20", {"depth": 14}),
     ("cifar_agdnet40", {"depth": 13, "reading": "fixed_point"}),
+    ("cifar_densenet40", {"depth": 10, "memory_efficient": True}),
     ("imagenet_hbnet18", {"widths": (8, 12, 16, 20)}),
 ]
 
@@ -38,3 +40,39 @@ def test_compiled_equals_eager(name, options):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     torch.testing.assert_close(compiled.eval()(images), eager.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def kept_when_compiled(name, **options):
+    """Bytes kept for the backward pass by compiled code, in one graph; weights apart."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    network = create_network(name, **options).to(memory_format=torch.channels_last)
+    network.compile(backend="aot_eager_decomp_partition", dynamic=False, fullgraph=True)
+    images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    network(images).sum().backward()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(images)
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.slow
+def test_compiled_nesterov_keeps_no_more_than_a_resnet():
+    resnet = kept_when_compiled("cifar_resnet20", depth=14)
+    assert kept_when_compiled("cifar_agdresnet20", depth=14) < 1.02 * resnet
+
+
+@pytest.mark.slow
+def test_compiled_dense_networks_keep_less_on_demand():
+    usual, efficient = (
+        kept_when_compiled("cifar_densenet40", depth=22, memory_efficient=flag) for flag in (False, True)
+    )
+    assert efficient < 0.5 * usual
