@@ -9,10 +9,10 @@ from benchmark.report.statistics import PairedDifference, paired_difference, sum
 
 @dataclass(frozen=True)
 class Choice:
-    """Rows that are compared with one baseline, on one data set, over the ``seeds`` that all of them have.
+    """Of rows that are compared with one baseline, on one data set: the best of those with the most seeds.
 
-    ``error`` is the mean error (percent) of the ``chosen`` row on the held-out images; ``others`` are the other
-    rows' differences to it (percentage points, paired by seed), the nearest first.
+    ``error`` is the mean error (percent) of the ``chosen`` row on the held-out images, over its ``seeds``;
+    ``others`` are the other rows' differences to it (percentage points, paired by the seeds that both have).
     """
 
     dataset: str
@@ -37,20 +37,20 @@ def choices(section: Section) -> list[Choice]:
 def _choose(section: Section, dataset: str, baseline: str) -> Choice | None:
     rows = [row for row in section.rows if section.baseline(row) == baseline]
     errors = {row: found for row in rows if (found := validation_errors(section, row, dataset))}
-    seeds = sorted(set.intersection(*map(set, errors.values()))) if errors else []
-    if len(errors) < 2 or not seeds:
+    if not errors:
         return None
-    shared = {row: {seed: found[seed] for seed in seeds} for row, found in errors.items()}
-    means = {row: summarize(found.values()).mean for row, found in shared.items()}
-    chosen, *others = sorted(means, key=means.__getitem__)
-    return Choice(
-        dataset,
-        baseline,
-        chosen,
-        means[chosen],
-        tuple(seeds),
-        {row: paired_difference(shared[row], shared[chosen]) for row in others},
-    )
+    seeds = max((found.keys() for found in errors.values()), key=len)
+    means = {row: summarize(found.values()).mean for row, found in errors.items() if found.keys() == seeds}
+    chosen = min(means, key=means.__getitem__)
+    others = {
+        row: paired_difference(found, errors[chosen])
+        for row, found in errors.items()
+        if row != chosen and found.keys() & seeds
+    }
+    if not others:
+        return None
+    nearest = dict(sorted(others.items(), key=lambda item: item[1].mean))
+    return Choice(dataset, baseline, chosen, means[chosen], tuple(sorted(seeds)), nearest)
 
 
 def validation_errors(section: Section, row: str, dataset: str) -> dict[int, float]:

@@ -135,8 +135,8 @@ def _choices(section: Section) -> list[str]:
         others = "; ".join(f"{section.label(row)} {difference_text(d)}" for row, d in choice.others.items())
         uncorrected = any(d.low is not None for d in choice.others.values())
         notes.append(
-            f"{data_label(choice.dataset)}: on the held-out images {chosen} has the lowest error of the rows "
-            f"compared with {baseline}, {choice.error:.2f} over {_seeds_text(choice.seeds)}; {others}"
+            f"{data_label(choice.dataset)}: on the held-out images {chosen} has the lowest error of the rows with "
+            f"most seeds that are compared with {baseline}, {choice.error:.2f} over {_seeds_text(choice.seeds)}; {others}"
             + (" (intervals not corrected for their number)." if uncorrected else ".")
         )
     return notes

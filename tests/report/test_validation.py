@@ -56,11 +56,12 @@ def held_out(row: str) -> Cell:
 
 
 def test_what_the_held_out_images_choose(results, add_run):
-    """By hand, over the seeds that all forms have; test errors would choose the other way round."""
+    """By hand, among the forms with the most seeds; test errors would choose the other way round."""
     errors = {
-        "residual-fixed": (20.0, 22.0, 5.0),
+        "residual-fixed": (20.0, 22.0),
         "residual-learned": (19.0, 20.5),
         "fixed_point-fixed": (21.0, 20.0),
+        "fixed_point-learned": (18.0,),
     }
     for form, values in errors.items():
         for seed, error in enumerate(values):
@@ -70,7 +71,8 @@ def test_what_the_held_out_images_choose(results, add_run):
     add_run("cifar_hbnet20", profile="short", data=JPEG)
     assert (
         "- C10+: on the held-out images AGD-Net (k=12, L=22), residual, learned has the lowest error of the rows "
-        "compared with DenseNet (k=12, L=22), 19.75 over seeds 0, 1; "
+        "with most seeds that are compared with DenseNet (k=12, L=22), 19.75 over seeds 0, 1; "
+        "AGD-Net (k=12, L=22), fixed point, learned −1.00 (1 seed); "
         "AGD-Net (k=12, L=22), fixed point, fixed +0.75 [−15.13, +16.63]; "
         "AGD-Net (k=12, L=22), residual, fixed +1.25 [−1.93, +4.43] (intervals not corrected for their number)."
     ) in text(results).splitlines()
