@@ -136,7 +136,8 @@ def _choices(section: Section) -> list[str]:
         uncorrected = any(d.low is not None for d in choice.others.values())
         notes.append(
             f"{data_label(choice.dataset)}: on the held-out images {chosen} has the lowest error of the rows with "
-            f"most seeds that are compared with {baseline}, {choice.error:.2f} over {_seeds_text(choice.seeds)}; {others}"
+            f"most seeds that are compared with {baseline}, {choice.error:.2f} over "
+            f"{_seeds_text(choice.seeds)}; {others}"
             + (" (intervals not corrected for their number)." if uncorrected else ".")
         )
     return notes
@@ -191,9 +192,10 @@ def _machine(done: list[Record]) -> list[str]:
     if not done:
         return []
     mixed = "; costs are of the fastest" if len(devices) > 1 else ""
+    compiled = " Time holds what compiling took." if any(r.cell.recipe.compile for r in done) else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [
-        f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.",
+        f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.{compiled}",
         f"Versions: {', '.join(versions)}.",
     ]
 

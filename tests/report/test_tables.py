@@ -225,6 +225,9 @@ def test_code_and_machine_are_named(results, add_run):
     assert "Mixes commits 0123456, fedcba9 (with uncommitted changes)." in document
     assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; costs are of the fastest." in document
     assert "Versions: torch 2.9.0, pytorch-lightning 2.6.6." in document
+    assert "compiling" not in document
+    add_run(seed=2, recipe={"compile": True})
+    assert "costs are of the fastest. Time holds what compiling took." in text(results)
     assert "Result = last epoch's test error, never the best." in document
 
 
