@@ -59,58 +59,59 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
+def write_run(
+    results: Path,
+    row: str = "cifar_resnet20",
+    error: float | None = 10.0,
+    *,
+    seed: int = 0,
+    dataset: str = "cifar10+",
+    profile: str = "paper",
+    data: str = OFFICIAL,
+    status: str = "done",
+    experiment: Experiment = EXPERIMENT,
+    cell: Cell | None = None,
+    recipe: dict[str, Any] | None = None,
+    metrics: list[dict[str, float]] | None = None,
+    **values: Any,
+) -> Path:
+    """Writes a run of the CIFAR experiment (or ``experiment``) and returns its folder."""
+    cell = cell or make_cell(experiment, row, dataset, profile, data, **(recipe or {}))
+    folder = RunFolder(results, cell, seed)
+    folder.write_spec()
+    context = {
+        "device": "CPU: AMD EPYC, 2 threads",
+        "threads": 2,
+        "precision": cell.recipe.precision,
+        "versions": {"torch": "2.9.0", "pytorch-lightning": "2.6.6"},
+        "git": {"commit": "0123456789abcdef", "dirty": False},
+    }
+    measured = {
+        "test_error": error,
+        "test_top5_error": 0.5,
+        "test_loss": 0.4,
+        "best_eval_error": 1.0,
+        "parameters": 272_474,
+        "multiply_adds": 40_813_184,
+        "epochs": 5,
+        "seconds": 10.0,
+        "seconds_per_epoch": 2.0,
+        "images_per_second": 25_000.0,
+        "peak_memory_bytes": 10**9,
+        "data": {"name": data, "source": "the archive", "checksum": cell.data.checksum},
+    }
+    if status == "done":
+        folder.write_metrics(curve(error) if metrics is None else metrics)
+        folder.write_result("done", {**context, **measured, **values})
+    else:
+        folder.write_result(status, {**context, "reason": f"it {status}", **values})
+    return folder.path
+
+
 @pytest.fixture
 def add_run(results: Path) -> AddRun:
-    """Writes a run of the CIFAR experiment (or ``experiment``) and returns its folder."""
-
-    def add(
-        row: str = "cifar_resnet20",
-        error: float | None = 10.0,
-        *,
-        seed: int = 0,
-        dataset: str = "cifar10+",
-        profile: str = "paper",
-        data: str = OFFICIAL,
-        status: str = "done",
-        experiment: Experiment = EXPERIMENT,
-        cell: Cell | None = None,
-        recipe: dict[str, Any] | None = None,
-        to: Path | None = None,
-        metrics: list[dict[str, float]] | None = None,
-        **values: Any,
-    ) -> Path:
-        cell = cell or make_cell(experiment, row, dataset, profile, data, **(recipe or {}))
-        folder = RunFolder(to or results, cell, seed)
-        folder.write_spec()
-        context = {
-            "device": "CPU: AMD EPYC, 2 threads",
-            "threads": 2,
-            "precision": cell.recipe.precision,
-            "versions": {"torch": "2.9.0", "pytorch-lightning": "2.6.6"},
-            "git": {"commit": "0123456789abcdef", "dirty": False},
-        }
-        measured = {
-            "test_error": error,
-            "test_top5_error": 0.5,
-            "test_loss": 0.4,
-            "best_eval_error": 1.0,
-            "parameters": 272_474,
-            "multiply_adds": 40_813_184,
-            "epochs": 5,
-            "seconds": 10.0,
-            "seconds_per_epoch": 2.0,
-            "images_per_second": 25_000.0,
-            "peak_memory_bytes": 10**9,
-            "data": {"name": data, "source": "the archive", "checksum": cell.data.checksum},
-        }
-        if status == "done":
-            folder.write_metrics(curve(error) if metrics is None else metrics)
-            folder.write_result("done", {**context, **measured, **values})
-        else:
-            folder.write_result(status, {**context, "reason": f"it {status}", **values})
-        return folder.path
-
-    return add
+    """``write_run``, into ``results`` or elsewhere (``to``)."""
+    return lambda *row, to=results, **values: write_run(to, *row, **values)
 
 
 @pytest.fixture
@@ -128,12 +129,17 @@ def report(monkeypatch, capsys, results):
     return run
 
 
-@pytest.fixture
-def some_runs(results, add_run):
+def write_some_runs(results: Path) -> None:
     """Two rows, three seeds; one run that failed, and a smoke run."""
     for seed in range(3):
-        add_run("cifar_resnet20", (9.5, 14.98, 10.25)[seed], seed=seed)
-    add_run("cifar_hbnet20", 9.75, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
-    add_run("cifar_hbnet20", seed=1, status="failed", reason="OutOfMemoryError: no room")
-    add_run("cifar_hbnet20", 90.0, seed=2, profile="smoke")
+        write_run(results, "cifar_resnet20", (9.5, 14.98, 10.25)[seed], seed=seed)
+    commit = {"commit": "fedcba9876543210", "dirty": True}
+    write_run(results, "cifar_hbnet20", 9.75, git=commit, device="GPU: NVIDIA H200")
+    write_run(results, "cifar_hbnet20", seed=1, status="failed", reason="OutOfMemoryError: no room")
+    write_run(results, "cifar_hbnet20", 90.0, seed=2, profile="smoke")
+
+
+@pytest.fixture
+def some_runs(results: Path) -> Path:
+    write_some_runs(results)
     return results
