@@ -103,13 +103,15 @@ _AGDNET22 = _extra("cifar_agdnet22", "AGD-Net (k=12, L=22)", "cifar_agdnet40", "
 
 def _agdnet22(reading: str, coefficients: str, reads_input: bool) -> Row:
     options = {**_AGDNET22.network.options, "reading": reading, "coefficients": coefficients}
-    input_factor = {"input_factor": 1.0} if reads_input else {}
-    name = f"{reading}-{coefficients}" + ("-input" if reads_input else "")
+    form, words = [reading, coefficients], [reading.replace("_", " "), coefficients]
+    if reads_input:
+        options["input_factor"] = 1.0
+        form, words = [*form, "input"], [*words, "input read"]
     return replace(
         _AGDNET22,
-        key=f"cifar_agdnet22-{name}",
-        label=f"AGD-Net (k=12, L=22), {name.replace('-', ', ').replace('_', ' ').replace('input', 'input read')}",
-        network=NetworkSpec("cifar_agdnet40", {**options, **input_factor}),
+        key="-".join([_AGDNET22.key, *form]),
+        label=", ".join([_AGDNET22.label, *words]),
+        network=NetworkSpec("cifar_agdnet40", options),
         options_without_augmentation=DROPOUT,
     )
 

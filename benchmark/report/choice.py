@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmark.report.lines import validation_errors_by_seed
 from benchmark.report.sections import Section
 from benchmark.report.statistics import PairedDifference, paired_difference, summarize
 
@@ -36,7 +37,7 @@ def choices(section: Section) -> list[Choice]:
 
 def _choose(section: Section, dataset: str, baseline: str) -> Choice | None:
     rows = [row for row in section.rows if section.baseline(row) == baseline]
-    errors = {row: found for row in rows if (found := validation_errors(section, row, dataset))}
+    errors = {row: found for row in rows if (found := validation_errors_by_seed(section.of(row, dataset, "done")))}
     if not errors:
         return None
     seeds = max((found.keys() for found in errors.values()), key=len)
@@ -51,9 +52,3 @@ def _choose(section: Section, dataset: str, baseline: str) -> Choice | None:
         return None
     nearest = dict(sorted(others.items(), key=lambda item: item[1].mean))
     return Choice(dataset, baseline, chosen, means[chosen], tuple(sorted(seeds)), nearest)
-
-
-def validation_errors(section: Section, row: str, dataset: str) -> dict[int, float]:
-    """Last epoch's error (percent) on the held-out images of each seed; empty if none were held out."""
-    done = section.of(row, dataset, "done")
-    return {record.seed: error for record in done if (error := record.validation_error) is not None}

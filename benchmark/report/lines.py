@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmark.ledger import Record
-from benchmark.report.choice import validation_errors
 from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
 from benchmark.report.sections import Section, is_what_it_stands_for
@@ -101,6 +100,11 @@ def errors_by_seed(records: Iterable[Record]) -> dict[int, float]:
     return {r.seed: r.result["test_error"] for r in records}
 
 
+def validation_errors_by_seed(records: Iterable[Record]) -> dict[int, float]:
+    """Last epoch's error (percent) of each seed on the images held out; empty if none were."""
+    return {r.seed: error for r in records if (error := r.validation_error) is not None}
+
+
 def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNumbers) -> Line:
     baseline = section.baseline(row)
     done = [r for dataset in datasets for r in section.of(row, dataset, "done")]
@@ -119,7 +123,7 @@ def _entry(section: Section, row: str, dataset: str, baseline: str | None, numbe
     done = section.of(row, dataset, "done")
     errors = errors_by_seed(done)
     top5 = [error for r in done if (error := r.result.get("test_top5_error")) is not None]
-    validation = validation_errors(section, row, dataset)
+    validation = validation_errors_by_seed(done)
     theirs = errors_by_seed(section.of(baseline, dataset, "done")) if baseline else {}
     return Entry(
         error=summarize(errors.values()) if errors else None,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -23,7 +23,10 @@ from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
 PANEL = (1.75, 1.9)  # inches
-COLOURS, DENSENET = "RdBu_r", 1.0
+COLOURS = "RdBu_r"
+DENSENET, REACH = 1.0, 2.0
+"""The colours' middle, and how far from it they tell factors apart: one large factor must not pale all others."""
+
 TABLE = ".table."
 """In the names of the parameters that hold a row of a table, as in ``blocks.0.table.3``."""
 
@@ -76,8 +79,7 @@ def _table(coefficients: Mapping[str, Any], block: str, moment: str) -> np.ndarr
 
 
 def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> Figure:
-    values = np.concatenate([table.ravel() for tables in found.values() for table in tables.values()])
-    norm = TwoSlopeNorm(DENSENET, min(np.nanmin(values), 0.0), max(np.nanmax(values), 2 * DENSENET))
+    norm = CenteredNorm(DENSENET, REACH)
     across = max(map(len, found.values()))
     figure = Figure(figsize=(PANEL[0] * across + 0.8, PANEL[1] * len(found) + 0.4), layout="constrained")
     lines = figure.subfigures(len(found), squeeze=False).flat
@@ -89,13 +91,13 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
         for ax in list(axes)[len(tables) :]:
             ax.set_visible(False)
         axes[0].set_ylabel("layer k")
-        line.colorbar(image, ax=list(axes), label="factor of $x_j$")
+        line.colorbar(image, ax=list(axes), label="factor of $x_j$", extend="both")
         line.suptitle(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)
     figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 
-def _draw(ax: Axes, table: np.ndarray, norm: TwoSlopeNorm) -> AxesImage:
+def _draw(ax: Axes, table: np.ndarray, norm: CenteredNorm) -> AxesImage:
     image = ax.imshow(table, cmap=COLOURS, norm=norm, interpolation="nearest")
     ax.grid(False)
     ax.set_xlabel("j")

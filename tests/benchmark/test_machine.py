@@ -1,5 +1,7 @@
 """What a machine can do decides the precision; a wish that it cannot grant is refused."""
 
+import subprocess
+
 import pytest
 import torch
 
@@ -70,17 +72,32 @@ def test_devices_are_described_with_their_number(monkeypatch, devices, nodes, gp
     assert machine.describe_device("cpu", devices, nodes) == cpu
 
 
-def test_a_copy_without_git_is_told_its_commit(monkeypatch, tmp_path):
+@pytest.fixture
+def copy(monkeypatch, tmp_path):
+    """A folder that the code seems to lie in."""
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmark" / "machine.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("OIN_COMMIT", raising=False)
+    return tmp_path
+
+
+def test_a_copy_without_git_is_told_its_commit(copy, monkeypatch):
     assert machine.git_state() == {"commit": None, "dirty": False}
     monkeypatch.setenv("OIN_COMMIT", "0123abc")
     assert machine.git_state() == {"commit": "0123abc", "dirty": False}
 
 
-def test_a_checkout_knows_its_commit_better(monkeypatch):
+def test_a_checkout_knows_its_commit_better(copy, monkeypatch):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(["git", *who, *words], cwd=copy, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
     monkeypatch.setenv("OIN_COMMIT", "0123abc")
-    if (commit := machine.git_state()["commit"]) == "0123abc":
-        pytest.skip("not a checkout")
-    assert len(commit) == 40
+    (copy / "code.py").write_text("")
+    git("init")
+    git("add", ".")
+    git("commit", "--no-gpg-sign", "-m", "first")
+    assert machine.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (copy / "code.py").write_text("changed")
+    assert machine.git_state()["dirty"]

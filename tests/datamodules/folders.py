@@ -1,6 +1,7 @@
 """Small images in folders and archives, for several tests."""
 
 import io
+import multiprocessing
 import tarfile
 
 import numpy as np
@@ -45,3 +46,10 @@ def loaded(path, **options):
     datamodule.prepare_data()
     datamodule.setup()
     return datamodule
+
+
+def processes_that_share_imports():
+    """A context whose processes are forked from one that has imported the datamodules, and nothing of the tests."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["datamodules"])
+    return context

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import multiprocessing
 import pickle
 import tarfile
 import threading
@@ -16,6 +15,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from datamodules import CIFAR10DataModule, CIFAR100DataModule, DataError
+from tests.datamodules.folders import processes_that_share_imports
 
 PER_FILE = 20
 
@@ -164,7 +164,7 @@ def test_processes_share_one_download(tmp_path, monkeypatch, server):
     path, _ = write_archive(folder, CIFAR100, monkeypatch)
     patches = {name: getattr(CIFAR100, name) for name in ("tgz_md5", "train_list", "test_list", "meta")}
     patches["url"] = f"{address}/{path.name}"
-    context = multiprocessing.get_context("spawn")
+    context = processes_that_share_imports()
     processes = [context.Process(target=_prepare, args=(tmp_path / "data", patches)) for _ in range(4)]
     for process in processes:
         process.start()

@@ -1,7 +1,7 @@
 """Image folders and tars: the right pixels, decoded once, and every way in which they can be wrong."""
 
 import io
-import multiprocessing
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 import datamodules.image_folder as image_folder
 from datamodules import DataError, ImageFolderDataModule
 from datamodules.images import is_image_folder, scan_images
-from tests.datamodules.folders import loaded, png, tree, write_folder, write_tar
+from tests.datamodules.folders import loaded, png, processes_that_share_imports, tree, write_folder, write_tar
 
 JPEG_COPY = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10-jpeg.tar.gz"
 
@@ -126,7 +126,8 @@ def test_an_interrupted_decoding_leaves_nothing_that_looks_finished(tmp_path, ca
     assert not list(cache.glob("*.tmp"))
 
 
-def _prepare(path, queue):
+def _prepare(path, cache, queue):
+    os.environ["OIN_CACHE_DIR"] = str(cache)
     decoded = []
     original = image_folder.decode_image
     image_folder.decode_image = lambda *a: (decoded.append(1), original(*a))[1]
@@ -134,11 +135,11 @@ def _prepare(path, queue):
     queue.put(len(decoded))
 
 
-def test_processes_share_one_decoding(tmp_path):
+def test_processes_share_one_decoding(tmp_path, cache):
     path = write_folder(tmp_path / "set", tree())
-    context = multiprocessing.get_context("spawn")
+    context = processes_that_share_imports()
     queue = context.Queue()
-    processes = [context.Process(target=_prepare, args=(path, queue)) for _ in range(4)]
+    processes = [context.Process(target=_prepare, args=(path, cache, queue)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
