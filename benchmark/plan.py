@@ -72,15 +72,17 @@ def make_plan(
         UserError: ``step_times`` lack a network.
     """
     cells, seeds = list(cells), list(seeds)
-    costs = Costs(device, step_times)
+    times = MeasuredTimes(device, step_times)
     runs = []
     for seed in seeds:
         for cell, source in cells:
             folder = RunFolder(results, cell, seed)
             status = folder.status()
             row = experiment.row(cell.row)
-            parameters, multiply_adds = costs.complexity(cell, source)
-            per_image, is_scaled = (0.0, False) if status in FINISHED else costs.seconds_per_image(cell, source)
+            parameters, multiply_adds = complexity(cell.network, source.num_classes, source.image_shape)
+            per_image, is_scaled = (
+                (0.0, False) if status in FINISHED else times.seconds_per_image(cell, source, multiply_adds)
+            )
             runs.append(
                 PlannedRun(
                     folder=folder,
@@ -96,24 +98,16 @@ def make_plan(
     return runs
 
 
-class Costs:
-    """Counts each network once, and measures it once or looks its time up."""
+class MeasuredTimes:
+    """The times of steps: each network is measured once, or looked up."""
 
     def __init__(self, device: str, step_times: StepTimes | None) -> None:
         self.device, self.step_times = device, step_times
-        self.counted: dict[str, tuple[int, int]] = {}
         self.measured: dict[str, float] = {}
 
-    def complexity(self, cell: Cell, source: Source) -> tuple[int, int]:
-        key = self._key(cell, source)
-        if key not in self.counted:
-            self.counted[key] = complexity(cell.network, source.num_classes, source.image_shape)
-        return self.counted[key]
-
-    def seconds_per_image(self, cell: Cell, source: Source) -> tuple[float, bool]:
+    def seconds_per_image(self, cell: Cell, source: Source, multiply_adds: int) -> tuple[float, bool]:
         """And whether it was scaled from a network of another size."""
         if self.step_times:
-            multiply_adds = self.complexity(cell, source)[1]
             return self.step_times.seconds_per_image(cell.network, multiply_adds, cell.recipe.batch_size)
         key = self._key(cell, source)
         if key not in self.measured:
@@ -133,7 +127,7 @@ class Costs:
 
     @staticmethod
     def _key(cell: Cell, source: Source) -> str:
-        """What the costs depend on."""
+        """What a step's time depends on."""
         network, recipe = _without_dropout(cell.network), cell.recipe
         settings = [getattr(recipe, name) for name in ("batch_size", *DEVICE_SETTINGS)]
         return repr((network.name, network.options, source.image_shape, source.num_classes, settings))

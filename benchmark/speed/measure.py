@@ -172,7 +172,10 @@ def time_loops(task: Task, blocks: int, steps: int) -> Timing:
         for _ in range(WARM_UP_STEPS):
             step()
     turns = Turns(others, task.device, blocks, steps)
-    train_through_lightning(task, turns)
+    try:
+        train_through_lightning(task, turns)
+    finally:
+        others.clear()  # left to the collector of cycles, the reference's workers would be waited for 10 seconds
     return Timing(
         {name: median(watch.seconds) for name, watch in turns.watches.items()},
         {name: median(seconds) for name, seconds in turns.phases.items()},
