@@ -86,6 +86,7 @@ def follow(place: Place, devices: int, nodes: int, device_name: str) -> int:
         if _report(group, mine := describe_in(group, error)) == mine:
             print(f"error: {mine}", file=sys.stderr)
         return 1
+    distributed.destroy_process_group()
     return 0
 
 
@@ -125,9 +126,10 @@ class _Leader:
         return values
 
     def dismiss(self) -> None:
-        """Nothing comes any more."""
+        """Nothing comes any more; left to the end of the process, gloo's threads may abort it."""
         if self.in_step:
             self.group.broadcast(None)
+            distributed.destroy_process_group()
 
 
 def _end_at_signals(group: Group) -> None:
