@@ -25,7 +25,7 @@ TRACKING = $(if $(WANDB),--wandb $(WANDB))
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo
-	@echo '  Variables: PROFILE=paper|short|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results WANDB=online|offline ARGS="..."'
+	@echo '  Variables: PROFILE=paper|short|quick|smoke SEEDS="0 1 2" DATA_DIR=... RESULTS_DIR=results WANDB=online|offline ARGS="..."'
 
 setup: $(STAMP) ## Create .venv with the tested versions
 
@@ -47,7 +47,7 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 reproduce-imagenet: $(STAMP) ## Reproduce the ImageNet table from DATA_DIR=..., or train on any image folder there
 	$(BIN)/python -m benchmark run imagenet $(OPTIONS) $(TRACKING)
 
-tables: $(STAMP) ## Make results/tables and results/plots anew from the records
+tables: $(STAMP) ## Make the CIFAR table and its plots anew from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
 
 report: $(STAMP) ## Make results/report.html: tables, plots, every run and what it ran on, in one page

@@ -135,6 +135,8 @@ def _measure_speed(command: Speed) -> int:
     looped, packed, paired = (
         [name for name in names if name in table] for table in (suite.NETWORKS, suite.PACKED, suite.TORCHVISION)
     )
+    if counts and not packed:
+        raise UserError(f"--pack is for {' and '.join(suite.PACKED)}; --only leaves them out")
     measures = {
         "loops": lambda: suite.measure_loops(looped, settings, print),
         "structures": lambda: suite.measure_structures(names, settings, print),

@@ -80,14 +80,11 @@ class EpochRecorder(Checkpoint):
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that can be continued: of how many ``epochs``, and the ``rows`` of metrics that it holds.
-
-    ``rows`` is None in checkpoints from before they held them.
-    """
+    """A checkpoint that can be continued: of how many ``epochs``, and the ``rows`` of metrics that it holds."""
 
     path: Path
     epochs: int
-    rows: Rows | None
+    rows: Rows
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -107,7 +104,7 @@ def read(path: Path, run_id: str) -> Saved:
         if damaged := file.testzip():
             raise ValueError(f"{damaged} is damaged")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    run = checkpoint.get("run", {"id": run_id, "metrics": None})
+    run = checkpoint.get("run", {"id": None})
     if run["id"] != run_id:
         raise ValueError(f"it is of another run, {run['id']}")
     if path.name != f"epoch-{checkpoint['epoch']:04d}.ckpt":

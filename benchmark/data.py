@@ -1,7 +1,8 @@
 """Which bytes a data set's name stands for, and the datamodule that serves them.
 
 CIFAR comes from its official release, downloaded into ``data_dir``, or, if ``data_dir`` is a folder or tar of
-images in train/ and test/ classes, from those: a copy, labelled as such and never mixed with the official one.
+images in train/ and test/ classes, from those: a copy if it has CIFAR's numbers of images, labelled as such and
+never mixed with the official one, else an image folder under its own name.
 ``imagenet`` is what ``data_dir`` holds: ImageNet if it is complete, else an image folder under its own name.
 """
 
@@ -45,6 +46,8 @@ OFFICIAL: dict[str, tuple[Callable[..., Any], int]] = {
 }
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 CIFAR_SHAPE = (3, 32, 32)
+CIFAR_SIZES = (50_000, 10_000)
+"""Training and test images."""
 
 
 @lru_cache
@@ -74,10 +77,10 @@ def find_source(
             extract_archives(data_dir)
             return _source(ImageNetDataModule(data_dir, image_size, resized=resized, subset=subset))
         module, num_classes = OFFICIAL[name]
-        if not data_dir.exists() or not is_image_folder(data_dir):
-            identity = module(data_dir=data_dir).identity
+        if not _is_image_folder(name, data_dir):
+            identity, (num_train, num_test) = module(data_dir=data_dir).identity, CIFAR_SIZES
             return Source(
-                **identity, num_classes=num_classes, image_shape=CIFAR_SHAPE, num_train=50_000, num_test=10_000
+                **identity, num_classes=num_classes, image_shape=CIFAR_SHAPE, num_train=num_train, num_test=num_test
             )
         info = scan_images(data_dir)
         count = len(info.class_names)
@@ -85,8 +88,9 @@ def find_source(
             raise UserError(f"{data_dir} has {count} classes; CIFAR-10 has 10 and CIFAR-100 has 100")
         if count != num_classes:
             return None
+        whole = (info.num_train, info.num_test) == CIFAR_SIZES
         return Source(
-            name=f"{TITLES[name]} ({info.format} copy)",
+            name=f"{TITLES[name]} ({info.format} copy)" if whole else f"image folder {data_dir.name.split('.')[0]}",
             source=f"image folder {data_dir.name}",
             checksum=info.checksum,
             num_classes=num_classes,
@@ -96,6 +100,11 @@ def find_source(
         )
     except DataError as error:
         raise UserError(str(error)) from error
+
+
+def _is_image_folder(name: str, data_dir: Path) -> bool:
+    """Whether CIFAR's images are to be read from a folder or tar: not if its official release is there, too."""
+    return data_dir.exists() and is_image_folder(data_dir) and not OFFICIAL[name][0](data_dir=data_dir).is_there
 
 
 def _source(datamodule: ImageDataModule) -> Source:
@@ -128,7 +137,7 @@ def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: 
             # whether a part of ImageNet will do was settled when its source was found
             options |= {"resized": spec.resized, "subset": True}
             datamodule = ImageNetDataModule(data_dir, recipe.image_size, **options)
-        elif data_dir.exists() and is_image_folder(data_dir):
+        elif _is_image_folder(spec.name, data_dir):
             datamodule = ImageFolderDataModule(data_dir, name=spec.source, **options)
         else:
             datamodule = OFFICIAL[spec.name][0](data_dir=data_dir, **options)

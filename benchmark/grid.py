@@ -49,7 +49,7 @@ def select_cells(
     for name in datasets:
         if name not in experiment.datasets:
             raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")
-    rows = [parse_network(text) for text in networks] or None
+    rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     if not cells:
         keys = [row.key for row in rows or experiment.rows]
@@ -75,7 +75,9 @@ def select_cells(
         (
             replace(
                 cell,
-                network=replace(cell.network, definition=network_definition(cell.network.name)),
+                network=replace(
+                    cell.network, definition=network_definition(cell.network.name, cell.network.options)
+                ),
                 data=replace(identify(cell.data, source), validation=validation),
                 recipe=replace(
                     run.resolve_recipe(_with_precision(cell.recipe, precision), device),
@@ -192,10 +194,9 @@ def run_all(
         LostGroup: a launched group of processes broke in a run.
     """
     problems = []
-    left = sum(planned.seconds_left for planned in runs)
+    seconds = [planned.seconds_left for planned in runs]
     for number, planned in enumerate(runs, 1):
-        own = planned.seconds_left
-        left -= own
+        left = sum(seconds[number:])
         with planned.folder.lock() as ours:
             if not ours:
                 problems.append(f"{planned.label}: another process is running it")

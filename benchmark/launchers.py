@@ -18,6 +18,11 @@ class Place:
     local_rank: int
     size: int
 
+    @property
+    def process(self) -> str:
+        """As messages name it."""
+        return f"process {self.rank} of {self.size}"
+
 
 def find_place(environment: Mapping[str, str]) -> Place | None:
     """This process's place; None if no launcher started it with others.

@@ -83,7 +83,7 @@ def follow(place: Place, devices: int, nodes: int, device_name: str) -> int:
             except (DivergedError, AgreedError):
                 continue
     except Exception as error:
-        if _report(group, mine := describe_in(group, error)) == mine:
+        if _report(group, mine := describe_in(group.name, error)) == mine:
             print(f"error: {mine}", file=sys.stderr)
         return 1
     distributed.destroy_process_group()
@@ -154,8 +154,8 @@ def _end_at_signals(group: Group) -> None:
 def _why_it_ended(group: Group, error: BaseException) -> str:
     """A signal is no cause if a process was gone before: launchers send it to the others then."""
     if lost := _find_lost_peer(error):
-        return describe_in(group, lost)
-    return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else describe_in(group, error)
+        return describe_in(group.name, lost)
+    return STOPPED if isinstance(error, KeyboardInterrupt | SystemExit) else describe_in(group.name, error)
 
 
 def _find_lost_peer(error: BaseException | None) -> BaseException | None:
@@ -177,11 +177,11 @@ def _report(group: Group, reason: str) -> str:
         return "another process ended"
 
 
-def describe_in(group: Group, error: BaseException) -> str:
+def describe_in(process: str, error: BaseException) -> str:
     """An error in one line, with the process that it came up in; one that only lost the others says so."""
     if _is_lost_peer(error):
-        return f"{group.name} lost another one, which ended; the launcher knows why"
-    return f"{group.name}: {describe(error)}"
+        return f"{process} lost another one, which ended; the launcher knows why"
+    return f"{process}: {describe(error)}"
 
 
 @dataclass
@@ -295,7 +295,7 @@ def _be_a_member(
         distributed.destroy_process_group()
     except Exception as error:
         told = isinstance(error, DivergedError | GroupError | UserError)
-        failure = error if told else GroupError(describe_in(group, error))
+        failure = error if told else GroupError(describe_in(place.process, error))
         failure.add_note(traceback.format_exc())
         sender.send(("failure", (time.monotonic(), failure)))
         sender.close()

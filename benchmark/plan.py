@@ -47,7 +47,8 @@ class PlannedRun:
     def seconds_left(self) -> float:
         if self.status in FINISHED:
             return 0.0
-        trained = len(self.folder.read_metrics())
+        starts_anew = self.cell.recipe.loop == "reference"
+        trained = 0 if starts_anew else len(self.folder.read_metrics())
         return self.seconds * (1 - trained / self.cell.recipe.epochs)
 
 

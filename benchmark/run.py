@@ -217,7 +217,9 @@ def _train_by_lightning(
     machine.reset_peak_memory(device)
     with quiet(), keeping_freed_memory():
         trainer.fit(model, datamodule=datamodule, ckpt_path=saved and saved.path)
-        memory = max(filter(None, group.gather(machine.peak_memory(device))), default=None)
+        has_trained = saved is None or len(rows) > len(saved.rows)
+        memories = group.gather(machine.peak_memory(device) if has_trained else None)
+        memory = max(filter(None, memories), default=None)
         (tested,) = trainer.test(model, datamodule=datamodule, verbose=False)
     if group.leads:
         for path in list_checkpoints(folder.checkpoints)[:-1]:
@@ -238,37 +240,17 @@ def _find_last_epoch(folder: RunFolder) -> Saved | None:
     """The checkpoint to continue from, with its metrics, which are also written anew; None to start.
 
     Raises:
-        RuntimeError: see ``newest_valid`` and ``_rows_so_far``.
+        RuntimeError: see ``newest_valid``; or there are metrics of several epochs and no checkpoint.
     """
     saved = newest_valid(folder.checkpoints, folder.id)
-    rows = _rows_so_far(folder, saved)
     if saved is None:
-        return None
-    folder.write_metrics(rows)
-    return replace(saved, rows=rows)
-
-
-def _rows_so_far(folder: RunFolder, saved: Saved | None) -> Rows:
-    """Metrics of the epochs that a checkpoint has.
-
-    Raises:
-        RuntimeError: they are not known, or there are metrics of several epochs and no checkpoint.
-    """
-    if saved and saved.rows is not None:
-        return list(saved.rows)
-    rows = folder.read_metrics()
-    if saved is None:
-        if len(rows) > 1:
+        if (epochs := len(folder.read_metrics())) > 1:
             raise RuntimeError(
-                f"metrics.csv has {len(rows)} epochs and there is no checkpoint; remove {folder.path} to start over"
+                f"metrics.csv has {epochs} epochs and there is no checkpoint; remove {folder.path} to start over"
             )
-        return []
-    rows = [{**row, "epoch": int(row["epoch"])} for row in rows if row["epoch"] < saved.epochs]
-    if [row["epoch"] for row in rows] != list(range(saved.epochs)):
-        raise RuntimeError(
-            f"metrics.csv lacks epochs that {saved.path.name} has; remove {folder.path} to start over"
-        )
-    return rows
+        return None
+    folder.write_metrics(saved.rows)
+    return saved
 
 
 def _train_by_reference(

@@ -200,7 +200,7 @@ def cell_from_dict(values: Mapping[str, Any]) -> Cell:
 
 
 def run_id(cell: Cell, seed: int) -> str:
-    """``<row>-<data set>-s<seed>-<hash>``: the hash covers network, data, recipe and seed, not row or label.
+    """``<row>-<data set>-s<seed>-<hash>``: the hash covers network, data, recipe, profile and seed.
 
     Two spellings of the same mapping give the same id; a mere change of commit keeps it. Fields that came after the
     first records are left out at their default, so that those keep their ids.

@@ -15,6 +15,7 @@ from benchmark.arguments import parse_counts, parse_seeds
 from benchmark.commands import Command, Plan, Run
 from benchmark.errors import UserError, closest
 from benchmark.launchers import Place, check_place, find_place
+from benchmark.ledger import FINISHED
 from benchmark.ray_cluster import RayOptions
 from benchmark.ray_cluster import check as check_ray
 from benchmark.reports import report
@@ -118,7 +119,7 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
         return _name_problems([*problems, str(error)])
     code = _name_problems([*problems, *not_done])
     profile = command.profile or experiment.default_profile
-    if profile != "smoke" and len(not_done) < len(runs):
+    if profile != "smoke" and any(planned.folder.status() in FINISHED for planned in runs):
         report(experiment, command.results_dir)
         tracker.table(experiment.name, command.results_dir)
     return code

@@ -53,6 +53,11 @@ class CIFAR10DataModule(ArrayDataModule):
     def identity(self) -> dict[str, str]:
         return {"name": self.title, "source": "official", "checksum": f"md5:{self.dataset.tgz_md5}"}
 
+    @property
+    def is_there(self) -> bool:
+        """Whether ``data_dir`` holds the release, extracted or as its archive, whole or not."""
+        return any((self.data_dir / name).exists() for name in (self.dataset.base_folder, self.dataset.filename))
+
     def prepare_data(self) -> None:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)

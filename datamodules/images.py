@@ -60,8 +60,8 @@ def scan_images(path: str | Path) -> ImageFolderInfo:
     """Look through a folder or archive without decoding an image.
 
     Raises:
-        DataError: it is missing or unreadable, an archive is cut short or has links or names that lead outside, or
-            train and test do not hold the same two or more classes, each with images.
+        DataError: it is missing or unreadable, an archive is cut short or has links or names that lead outside,
+            train and test do not hold the same two or more classes, each with images, or there are val/ and test/.
     """
     path = Path(path)
     try:
@@ -85,13 +85,13 @@ def _scan(path: Path, _modified: int) -> ImageFolderInfo:
     for split, labels in classes.items():
         if not labels:
             raise DataError(f"{path} has no images in {split}/<class>/; it needs train/<class>/ and test/<class>/")
+    if {"val", "test"} <= {PurePosixPath(f.name).parts[-3] for f in files}:
+        raise DataError(f"{path} has val/ and test/, each of which could be the test set; take one of them away")
     if different := sorted(classes["train"] ^ classes["test"]):
         shown = ", ".join(different[:3]) + (", ..." if len(different) > 3 else "")
         raise DataError(f"{path} has classes that differ between train and test: {shown}")
     if len(classes["train"]) < 2:
-        raise DataError(
-            f"{path} has only one class, {different or sorted(classes['train'])[0]}; it needs two or more"
-        )
+        raise DataError(f"{path} has only one class, {next(iter(classes['train']))}; it needs two or more")
     formats = {SUFFIXES[PurePosixPath(f.name).suffix.lower()] for f in files}
     train = sum(f.split == "train" for f in files)
     return ImageFolderInfo(

@@ -56,7 +56,8 @@ class LitClassifier(pl.LightningModule):
         network: a name of ``list_networks()``.
         num_classes: outputs; by default the network's own, 1000 for ``imagenet_*`` and 10 for the others.
         network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
-        recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``.
+        recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"schedule": "one_cycle"}``. The schedule
+            spans the Trainer's ``max_epochs``, and the recipe's ``epochs`` where the Trainer has no such limit.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
         compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is its mode,
             such as "reduce-overhead" (CUDA graphs). Each batch size is compiled for itself.
@@ -124,7 +125,9 @@ class LitClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = create_optimizer(self.network, self.recipe)
-        schedule = create_schedule(optimizer, self.recipe, int(self.trainer.estimated_stepping_batches))
+        epochs = self.trainer.max_epochs
+        recipe = {**self.recipe, "epochs": epochs} if epochs and epochs > 0 else self.recipe
+        schedule = create_schedule(optimizer, recipe, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:

@@ -61,6 +61,7 @@ def create_schedule(
             optimizer, max_lr=recipe["learning_rate"], total_steps=total_steps, cycle_momentum=False
         )
         return {"scheduler": scheduler, "interval": "step"}
-    milestones = [round(fraction * recipe["epochs"]) for fraction in recipe["milestones"]]
+    boundaries = [round(fraction * recipe["epochs"]) for fraction in recipe["milestones"]]
+    milestones = [epoch for epoch in boundaries if epoch > 0]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     return {"scheduler": scheduler, "interval": "epoch"}

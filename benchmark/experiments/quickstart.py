@@ -1,4 +1,4 @@
-"""Every structure at a small depth on scikit-learn's digits: minutes on two CPU cores (make quickstart).
+"""Five structures at a small depth on scikit-learn's digits: minutes on two CPU cores (make quickstart).
 
     python -m benchmark run quickstart
 

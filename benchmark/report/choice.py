@@ -40,8 +40,12 @@ def _choose(section: Section, dataset: str, baseline: str) -> Choice | None:
     errors = {row: found for row in rows if (found := validation_errors_by_seed(section.of(row, dataset, "done")))}
     if not errors:
         return None
-    seeds = max((found.keys() for found in errors.values()), key=len)
-    means = {row: summarize(found.values()).mean for row, found in errors.items() if found.keys() == seeds}
+    most = max(map(len, errors.values()))
+    rivals = {row: found for row, found in errors.items() if len(found) == most}
+    seeds = set.intersection(*map(set, rivals.values()))
+    if not seeds:
+        return None
+    means = {row: summarize([found[seed] for seed in seeds]).mean for row, found in rivals.items()}
     chosen = min(means, key=means.__getitem__)
     others = {
         row: paired_difference(found, errors[chosen])

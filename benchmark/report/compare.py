@@ -115,7 +115,11 @@ class Change:
 
     @property
     def difference(self) -> PairedDifference | UnpairedDifference | None:
-        """Paired from two shared seeds on, else of the means if both sides have two; None if a side has none."""
+        """None if a side has no seed.
+
+        Paired from two shared seeds on, or without an interval if a side's only seed is shared; else of the means,
+        with Welch's interval where both sides have two seeds.
+        """
         a, b = self.a.errors, self.b.errors
         if not a or not b:
             return None

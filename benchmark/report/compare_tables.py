@@ -10,12 +10,12 @@ import pandas as pd
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.compare import Change, ComparedSection, Side
-from benchmark.report.grid import NOTHING, Cell, Column, Grid, difference_text, signed, summary_text
+from benchmark.report.layout import NOTHING, Column, Grid, Text, difference_text, signed, summary_text
 from benchmark.report.markdown import to_markdown
 from benchmark.report.notes import CHECKSUM_DIGITS, in_words, test_set_note, value_text
 from benchmark.report.sections import Section, data_label, test_images
 from benchmark.report.statistics import CONFIDENCE, PairedDifference
-from benchmark.report.tables import DECIMALS
+from benchmark.report.tables import rounded
 
 SIZES = {"parameters": "Parameters", "multiply_adds": "Multiply-adds"}
 ALL_ROWS = "all rows"
@@ -32,7 +32,7 @@ def comparison_frame(sections: Iterable[ComparedSection]) -> pd.DataFrame:
     Errors are percent, differences percentage points, ratios B / A; what there is no number for is missing.
     """
     rows = [_numbers(section, change) for section in sections for change in section.changes]
-    return pd.DataFrame(rows).round(DECIMALS).astype({f"{side} {name}": "Int64" for side in "AB" for name in SIZES})
+    return rounded(pd.DataFrame(rows)).astype({f"{side} {name}": "Int64" for side in "AB" for name in SIZES})
 
 
 def _grid(section: ComparedSection) -> Grid:
@@ -62,8 +62,8 @@ def _column(
     text: Callable[[Change], str],
     is_text: bool = False,
     is_bold: Callable[[Change], bool] = lambda change: False,
-) -> tuple[Column, list[Cell]]:
-    return Column("", name, is_text), [Cell(text(change), is_bold(change)) for change in section.changes]
+) -> tuple[Column, list[Text]]:
+    return Column("", name, is_text), [Text(text(change), is_bold(change)) for change in section.changes]
 
 
 def _side_text(side: Side) -> str:

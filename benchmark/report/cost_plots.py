@@ -1,7 +1,8 @@
 """Error against cost: ``results/plots/<experiment>-cost-<section>``, parameters, multiply-adds and time.
 
 A row of the table is a point: its mean test error with the standard deviation over seeds. The grey line is the
-Pareto front: what lies on it has no rival with a smaller error at no larger cost.
+Pareto front: what lies on it has no rival with a smaller error at no larger cost. Times are of one device, that of
+most runs; rows without a run there have no point among them.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,11 +10,12 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
-from benchmark.report.costs import fastest_epoch
+from benchmark.report.costs import device_of, fastest_epoch, usual_device
 from benchmark.report.figures import STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.report.statistics import summarize
@@ -22,11 +24,12 @@ from benchmark.specs import Experiment
 PANEL = (2.9, 2.6)  # inches
 LEGEND_LINE = 0.2  # inches
 LEGEND_COLUMNS = 3
+SECONDS = "seconds per epoch"
 Cost = Callable[[Record], float]
 COSTS: tuple[tuple[str, Cost], ...] = (
     ("parameters", lambda record: record.result["parameters"]),
     ("multiply-adds", lambda record: record.result["multiply_adds"]),
-    ("seconds per epoch", fastest_epoch),
+    (SECONDS, fastest_epoch),
 )
 MARKERS = ("o", "s", "^")
 FRONT = "#999999"
@@ -54,15 +57,17 @@ def _figure(section: Section) -> Figure:
     figure = Figure(figsize=(PANEL[0] * len(COSTS), PANEL[1] * len(datasets) + legend + 0.3), layout="constrained")
     axes = figure.subplots(len(datasets), len(COSTS), squeeze=False, sharey="row")
     points = {}
+    usual = usual_device(section.of(status="done"))
     for line, dataset in zip(axes, datasets, strict=True):
         for ax, (name, cost) in zip(line, COSTS, strict=True):
-            points |= _draw(ax, section, dataset, rows, cost)
+            points |= _draw(ax, section, dataset, rows, cost, usual if name == SECONDS else None)
             ax.set_xscale("log")
             _widen(ax)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.set(xlabel=name, ylabel=f"{data_label(dataset)} test error (%)" if ax is line[0] else "")
+            xlabel = f"{name}\n{usual}" if name == SECONDS else name
+            ax.set(xlabel=xlabel, ylabel=f"{data_label(dataset)} test error (%)" if ax is line[0] else "")
     figure.legend(
         list(points.values()),
         [section.label(row) for row in points],
@@ -88,15 +93,20 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def _draw(ax: Axes, section: Section, dataset: str, rows: list[str], cost: Cost) -> dict:
+def _draw(
+    ax: Axes, section: Section, dataset: str, rows: list[str], cost: Cost, device: str | None
+) -> dict[str, ErrorbarContainer]:
+    """With a device, only what was measured on it."""
     points, places = {}, []
     for i, (row, (colour, _)) in enumerate(zip(rows, line_styles(), strict=False)):
         records = section.of(row, dataset, "done")
-        if records:
+        costs = [cost(record) for record in records if device in (None, device_of(record))]
+        if costs:
             error = summarize(record.result["test_error"] for record in records)
-            x = min(cost(record) for record in records)
+            x = min(costs)
             marker = MARKERS[i // 7 % len(MARKERS)]
             points[row] = ax.errorbar(x, error.mean, error.std or 0, fmt=marker, ms=4, color=colour, capsize=2)
             places.append((x, error.mean))
-    ax.step(*zip(*pareto_front(places), strict=True), where="post", color=FRONT, lw=0.8, zorder=1)
+    if places:
+        ax.step(*zip(*pareto_front(places), strict=True), where="post", color=FRONT, lw=0.8, zorder=1)
     return points

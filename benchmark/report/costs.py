@@ -1,5 +1,6 @@
 """What a row of a table cost to train: the least of its runs, since other work on the machine only adds."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
@@ -11,12 +12,13 @@ from benchmark.report.numbers import number
 
 @dataclass(frozen=True)
 class Cost:
-    """The least over the finished runs of a row; None where nothing was measured.
+    """The least over the finished runs of a row on one ``device``; None where nothing was measured.
 
     ``seconds_per_epoch`` (evaluation included) and ``images_per_second`` (training alone) are of the fastest epoch,
     ``hours`` and ``kilowatt_hours`` are of a whole run.
     """
 
+    device: str | None
     seconds_per_epoch: float | None
     images_per_second: float | None
     peak_memory_bytes: int | None
@@ -24,11 +26,26 @@ class Cost:
     kilowatt_hours: float | None
 
 
-def summarize_cost(records: Iterable[Record]) -> Cost:
-    """The cost of a row's finished runs."""
+def device_of(record: Record) -> str:
+    """As the record names it, the number of a CPU's threads included."""
+    return str(record.result.get("device", "unknown"))
+
+
+def usual_device(records: Iterable[Record]) -> str | None:
+    """The device of most runs, on which costs are compared; None if there are no runs."""
+    counts = Counter(map(device_of, records))
+    return min(counts, key=lambda device: (-counts[device], device), default=None)
+
+
+def summarize_cost(records: Iterable[Record], device: str | None) -> Cost:
+    """The cost of a row's finished runs on ``device``, or if there are none on that of the fastest run."""
     records = list(records)
+    if records and device not in map(device_of, records):
+        device = device_of(max(records, key=lambda record: images_per_second(record) or 0))
+    records = [record for record in records if device_of(record) == device]
     seconds, joules = _least(records, "seconds"), _least(records, "joules")
     return Cost(
+        device=device if records else None,
         seconds_per_epoch=min(filter(None, map(fastest_epoch, records)), default=None),
         images_per_second=max(filter(None, map(images_per_second, records)), default=None),
         peak_memory_bytes=_least(records, "peak_memory_bytes"),

@@ -5,7 +5,7 @@ from html import escape
 import pandas as pd
 from great_tables import GT, loc, style
 
-from benchmark.report.grid import Grid
+from benchmark.report.layout import Grid
 
 FONT = ("system-ui", "Segoe UI", "Helvetica", "Arial", "sans-serif")
 NOTES = "max-width: 60em; margin: 0.8em 0 2.5em; font: 14px/1.5 system-ui, sans-serif; color: #333333;"

@@ -11,8 +11,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark.ledger import write_atomically
-from benchmark.report.grid import NOTHING, signed
 from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_hypothesis
+from benchmark.report.layout import NOTHING, signed
 from benchmark.report.notes import section_notes
 from benchmark.report.sections import Section
 from benchmark.report.statistics import CONFIDENCE, RankCorrelation

@@ -6,7 +6,7 @@ Written here since great_tables leaves bold text and U+2212 out of its LaTeX.
 from collections.abc import Iterable
 from itertools import groupby
 
-from benchmark.report.grid import Cell, Column, Grid
+from benchmark.report.layout import Column, Grid, Text
 
 SPECIAL = str.maketrans(
     {
@@ -90,5 +90,5 @@ def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Text) -> str:
     return rf"\textbf{{{escape(cell.text)}}}" if cell.bold else escape(cell.text)

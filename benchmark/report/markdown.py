@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from benchmark.report.grid import Cell, Column, Grid
+from benchmark.report.layout import Column, Grid, Text
 
 
 def to_markdown(title: str, grids: list[Grid]) -> str:
@@ -27,7 +27,7 @@ def _header(column: Column) -> str:
     return f"{column.group} {column.name}".removesuffix(" error").strip()
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Text) -> str:
     text = _escape(cell.text)
     return f"**{text}**" if cell.bold else text
 

@@ -7,7 +7,8 @@ from typing import Any
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.choice import choices
-from benchmark.report.grid import UNVERIFIED, difference_text
+from benchmark.report.costs import usual_device
+from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
 from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, POWER, binomial_error
@@ -32,7 +33,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
         *_seeds(section),
         *_not_done(section),
         *_sizes(section),
-        *_machine(done),
+        *_machine(done, lines),
         *_code(done),
         *_published(lines),
     ]
@@ -187,11 +188,14 @@ def _sizes(section: Section) -> list[str]:
     return ["Parameters and multiply-adds are those on a row's first data set; more classes add to the last layer."]
 
 
-def _machine(done: list[Record]) -> list[str]:
+def _machine(done: list[Record], lines: list[Line]) -> list[str]:
     precisions, devices = _unique(done, "precision"), _unique(done, "device")
     if not done:
         return []
-    mixed = "; costs are of the fastest" if len(devices) > 1 else ""
+    usual = usual_device(done)
+    elsewhere = sorted({line.cost.device for line in lines if line.cost.device not in (usual, None)})
+    mixed = f"; costs are of {usual}" if len(devices) > 1 else ""
+    mixed += f", those with {ELSEWHERE} of {'; '.join(elsewhere)}" if elsewhere else ""
     compiled = " Time holds what compiling took." if any(r.cell.recipe.compile for r in done) else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [

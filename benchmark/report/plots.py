@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from benchmark.errors import UserError
 from benchmark.ledger import Record
 from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
@@ -28,16 +27,14 @@ def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
     """Plot test (or validation) error in percent against epochs: a line a row, its mean over seeds and their range.
 
     Returns:
-        The paths: an SVG and a PNG for each section of the table, with a panel for each data set.
+        The paths: an SVG and a PNG for each section of the table with a finished run that has metrics, with a panel
+        for each data set.
 
     Raises:
-        UserError: no finished run with metrics, a damaged record, or runs that must not share a plot.
+        UserError: no records, a damaged one, or runs that must not share a plot.
     """
-    sections = [s for s in read_sections(experiment, Path(results)) if _panels(s)]
-    if not sections:
-        raise UserError(f"no metrics of finished runs of {experiment.name!r} under {results}")
     paths = []
-    for section in sections:
+    for section in filter(_panels, read_sections(experiment, Path(results))):
         stem = Path(results) / "plots" / f"{experiment.name}-curves-{section.slug}"
         with rc_context(STYLE):
             figure = _figure(section)

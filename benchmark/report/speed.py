@@ -15,7 +15,7 @@ from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
-from benchmark.report.grid import NOTHING, three_digits
+from benchmark.report.layout import NOTHING, three_digits
 
 Row = Mapping[str, Any]
 

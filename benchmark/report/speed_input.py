@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
-from benchmark.report.grid import three_digits
+from benchmark.report.layout import three_digits
 from benchmark.report.speed import slug
 
 Row = Mapping[str, Any]

@@ -12,9 +12,9 @@ import pandas as pd
 
 from benchmark.errors import UserError
 from benchmark.ledger import Record, write_atomically
-from benchmark.report.grid import Grid, section_grid
 from benchmark.report.html import to_html
 from benchmark.report.latex import to_latex
+from benchmark.report.layout import Grid, section_grid
 from benchmark.report.lines import Entry, Line, section_lines
 from benchmark.report.markdown import to_markdown
 from benchmark.report.notes import section_notes
@@ -46,6 +46,9 @@ COUNTS = ("parameters", "multiply_adds", "peak_memory_bytes")
 VALIDATION = ("validation mean", "validation std")
 TOP5 = ("top-5 mean", "top-5 std", "top-5 published", "top-5 published provenance", "top-5 gap")
 DECIMALS = 4  # of an error in percent: far below one image of any test set, far above rounding
+SIGNIFICANT = 6  # digits of what may be far smaller than an error
+SMALL = (" p", " p Holm", *(name for name in COSTS if name not in COUNTS))
+OF_A_SECTION = ("profile", "data", "held out")
 
 
 def load_results(results: Path | str = "results", experiment: str = "cifar") -> pd.DataFrame:
@@ -101,7 +104,7 @@ def console_text(
     tables = _tables(experiment, Path(results), paper)
     if sort is None:
         return to_markdown(experiment.title, _grids(tables))
-    columns = list(_frame(experiment, tables).columns)
+    columns = [name for name in _frame(experiment, tables).columns if name not in OF_A_SECTION]
     if sort not in columns:
         nearest = difflib.get_close_matches(sort, columns, n=len(columns), cutoff=0)
         raise UserError(f"no column {sort!r} to sort by; valid, the closest first: {', '.join(nearest)}")
@@ -133,7 +136,7 @@ def _grids(
 def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> pd.DataFrame:
     """The numbers of all sections, wide; a column that one section lacks is empty there."""
     rows = [
-        {"profile": section.profile, "data": section.data, "held out": section.held_out, **_numbers(line)}
+        dict(zip(OF_A_SECTION, (section.profile, section.data, section.held_out), strict=True)) | _numbers(line)
         for section, lines in tables
         for line in lines
     ]
@@ -142,12 +145,24 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
     held_out = any(section.held_out for section, _ in tables)
     entries = [name for dataset in ordered for name in _entry_columns(dataset, held_out, experiment.top5)]
     names = ["profile", "data", *(["held out"] if held_out else []), "row", "model", "baseline"]
-    sizes = ["parameters", "multiply_adds", *COSTS]
-    frame = pd.DataFrame(rows)[[*names, *entries, *sizes]].round(DECIMALS)
+    sizes = ["parameters", "multiply_adds", *COSTS, "cost device"]
+    frame = rounded(pd.DataFrame(rows)[[*names, *entries, *sizes]])
     counts = [
         name for name in frame.columns if name in COUNTS or name.endswith((" n", " diverged", " seeds needed"))
     ]
     return frame.astype(dict.fromkeys(counts, "Int64"))
+
+
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Errors and differences to ``DECIMALS``; p values and costs, often far smaller, to ``SIGNIFICANT`` digits."""
+    small = [name for name in frame.columns if f" {name}".endswith(SMALL)]
+    return frame.round({name: DECIMALS for name in frame.columns if name not in small}).assign(
+        **{name: frame[name].map(_significant) for name in small}
+    )
+
+
+def _significant(value: Any) -> Any:
+    return value if _is_missing(value) else float(f"{value:.{SIGNIFICANT}g}")
 
 
 def _numbers(line: Line) -> dict[str, Any]:
@@ -160,6 +175,7 @@ def _numbers(line: Line) -> dict[str, Any]:
         "parameters": line.parameters,
         "multiply_adds": line.multiply_adds,
         **{name: getattr(line.cost, name) for name in COSTS},
+        "cost device": line.cost.device,
     }
 
 

@@ -92,7 +92,7 @@ def reference_loop(task: Task) -> Step:
 def bare_loop(task: Task) -> Step:
     """Our settings on tensors that lie ready: what no data, no logging and no Lightning would give."""
     model = create_model(task.cell, 0, task.purpose.num_classes, COLOURS).to(task.device)
-    return _step_on_noise(task, model, create_optimizer(model.network, model.recipe))
+    return step_on_noise(task, model, create_optimizer(model.network, model.recipe))
 
 
 def torchvision_loop(task: Task) -> Step:
@@ -105,20 +105,27 @@ def torchvision_loop(task: Task) -> Step:
     if recipe.compile:
         network.compile(mode=recipe.compile if isinstance(recipe.compile, str) else None, dynamic=False)
     optimizer = create_optimizer(network, dataclasses.asdict(recipe))
-    return _step_on_noise(task, lambda images: network(images.contiguous(memory_format=layout)), optimizer)
+    return step_on_noise(task, lambda images: network(images.contiguous(memory_format=layout)), optimizer)
 
 
-def _step_on_noise(task: Task, forward: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer) -> Step:
-    batch, (size, classes) = task.recipe.batch_size, task.purpose
-    images = torch.randn(batch, COLOURS, size, size, device=task.device)
-    labels = torch.randint(0, classes, (batch,), device=task.device)
+def step_on_noise(
+    task: Task,
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    stacked: tuple[int, ...] = (),
+) -> Step:
+    """A step on tensors that lie ready; ``stacked`` are axes of images and labels before that of the batch."""
+    size, classes = task.purpose
+    shape = (*stacked, task.recipe.batch_size)
+    images = torch.randn(*shape, COLOURS, size, size, device=task.device)
+    labels = torch.randint(0, classes, shape, device=task.device)
 
     def step() -> None:
         with torch.autocast(task.device, torch.bfloat16, enabled=task.recipe.precision == "bf16-mixed"):
             logits = forward(images)
-        loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss(logits.float(), labels).backward()
         optimizer.step()
 
     return step

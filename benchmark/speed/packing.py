@@ -9,6 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from benchmark.allocation import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.run import create_model
-from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES, Step, Task, bare_loop
+from benchmark.speed.loops import NUM_CLASSES, Step, Task, bare_loop, step_on_noise
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
 from lightning_modules.recipes import create_optimizer
 
@@ -57,10 +58,6 @@ class StackedNetwork(nn.Module):
         parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
         return vmap(call, randomness="different")(parameters, buffers, images)
 
-    def network_state(self, seed: int) -> dict[str, Tensor]:
-        """The state dict of one of the S networks."""
-        return {name: value[seed].clone() for name, value in self.stacked.state_dict().items()}
-
 
 def stacked_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum over seeds of each seed's mean cross entropy: its gradient is every seed's own.
@@ -78,20 +75,10 @@ def stacked_loop(task: Task, seeds: int) -> Step:
     models = [create_model(task.cell, seed, NUM_CLASSES, 3).to(task.device) for seed in range(seeds)]
     stack = StackedNetwork([model.network for model in models]).to(task.device)
     optimizer = create_optimizer(stack, models[0].recipe)
-    images = torch.randn(seeds, task.recipe.batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=task.device)
-    labels = torch.randint(0, NUM_CLASSES, images.shape[:2], device=task.device)
     if task.recipe.compile:
         mode = task.recipe.compile if isinstance(task.recipe.compile, str) else None
         stack.compile(mode=mode, dynamic=False)
-
-    def step() -> None:
-        with torch.autocast(task.device, torch.bfloat16, enabled=task.recipe.precision == "bf16-mixed"):
-            logits = stack(images)
-        optimizer.zero_grad()
-        stacked_loss(logits, labels).backward()
-        optimizer.step()
-
-    return step
+    return step_on_noise(task, stack, optimizer, stacked_loss, stacked=(seeds,))
 
 
 def time_stacked(task: Task, seeds: int, steps: int) -> float:
@@ -101,11 +88,11 @@ def time_stacked(task: Task, seeds: int, steps: int) -> float:
         for _ in range(WARM_UP_STEPS):
             step()
         run_block(step, watch, steps)
-    return sorted(watch.seconds)[len(watch.seconds) // 2]
+    return median(watch.seconds)
 
 
 def time_processes(task: Task, count: int, steps: int) -> float:
-    """Seconds of a step of ``count`` processes that train at once, a run each: the mean of the slowest.
+    """Seconds of a step of ``count`` processes that train at once, a run each: the slowest one's.
 
     Raises:
         UserError: one of them died.
@@ -124,17 +111,14 @@ def time_processes(task: Task, count: int, steps: int) -> float:
 
 
 def _work(task: Task, steps: int, barrier: Barrier, results: Any) -> None:
-    step = bare_loop(task)
+    step, watch = bare_loop(task), Stopwatch(task.device)
     with keeping_freed_memory():
         for _ in range(WARM_UP_STEPS):
             step()
         synchronize(task.device)
         barrier.wait()
-        started = time.perf_counter()
-        for _ in range(steps):
-            step()
-        synchronize(task.device)
-    results.put((time.perf_counter() - started) / steps)
+        run_block(step, watch, steps)
+    results.put(median(watch.seconds))
     barrier.wait()
 
 

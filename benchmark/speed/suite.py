@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -42,8 +43,9 @@ STRUCTURES = {
     "cifar_resnet56": ("cifar_hbnet56", "cifar_hbnet56:coefficients=fixed", "cifar_agdresnet56"),
     "cifar_densenet40": (
         "cifar_agdnet40",
-        "cifar_agdnet40:coefficients=fixed",
-        "cifar_agdnet40:reading=fixed_point",
+        "cifar_agdnet40:coefficients=learned",
+        "cifar_agdnet40:reading=residual",
+        "cifar_agdnet40:reading=residual,coefficients=learned",
         "cifar_densenet40:memory_efficient=True",
     ),
 }
@@ -259,11 +261,18 @@ def _room_for(name: str, settings: Settings) -> Iterator[None]:
     machine.free_memory(settings.device)
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _lacks_memory(error):
+            raise
         raise UserError(
             f"{name} does not fit in memory at batch {settings.batch_size} ({str(error).partition('. ')[0]}); "
             "lower --batch-size or leave it out by --only; what was measured before is kept"
         ) from error
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Of a GPU, of the CPU's allocator, or of the system, which then kills the process that measures."""
+    return isinstance(error, torch.OutOfMemoryError | BrokenProcessPool) or "allocate memory" in str(error)
 
 
 def _time(loops: Mapping[str, Step], settings: Settings) -> dict[str, float]:

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.methods import MomentumTable, check_step_table, optimized_gradient
-from lightning_modules.networks.updates import State, Transform, UpdateRule, gradient_step, look_ahead, scalars
+from lightning_modules.networks.updates import (
+    State,
+    Transform,
+    UpdateRule,
+    descent,
+    gradient_step,
+    look_ahead,
+    scalars,
+)
 
 MU = 0.1
 """Default strong convexity of f at L = 1: condition number 10. A convolutional network has no known mu."""
-
-
-def descent(point: Tensor, t: Tensor, reading: str) -> Tensor:
-    """v = -grad f(point), given t = T(point)."""
-    return t - point if reading == "fixed_point" else t
 
 
 class MomentumMethod(UpdateRule):

@@ -7,8 +7,7 @@ HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net shar
 """
 
 import difflib
-import inspect
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from torch import nn
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
 from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
+from lightning_modules.networks.updates import check_switches
 
 _STRUCTURES = {
     "plain": {"method": "gradient_descent", "reading": "fixed_point"},
@@ -26,7 +26,11 @@ _STRUCTURES = {
 }
 _DEPTHS = {"plain": (20, 56, 110)}
 _ALL_DEPTHS = (20, 32, 44, 56, 110)
-_AGD = {"method": "nesterov_multi_step", "reading": "residual"}
+_AGD = {"method": "nesterov_multi_step"}
+_CIFAR_AGD = {**_AGD, "reading": "fixed_point", "coefficients": "fixed"}
+"""The form of the lowest error on held-out training images (docs/structures.md)."""
+_IMAGENET_AGD = {**_AGD, "reading": "residual", "coefficients": "learned"}
+"""In blocks of 24 layers the fixed-point form's gradients explode (docs/structures.md)."""
 
 _BUILDERS: dict[str, partial[nn.Module]] = (
     {
@@ -43,10 +47,10 @@ _BUILDERS: dict[str, partial[nn.Module]] = (
         "cifar_densenet40": partial(CIFARDenseNetwork, depth=40),
         "cifar_densenet52": partial(CIFARDenseNetwork, depth=52),
         "cifar_densenet_bc100": partial(CIFARDenseNetwork, depth=100, bottleneck=True, compression=0.5),
-        "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_AGD),
-        "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_AGD),
+        "cifar_agdnet40": partial(CIFARDenseNetwork, depth=40, **_CIFAR_AGD),
+        "cifar_agdnet52": partial(CIFARDenseNetwork, depth=52, **_CIFAR_AGD),
         "imagenet_densenet121": partial(ImageNetDenseNetwork, depth=121),
-        "imagenet_agdnet121": partial(ImageNetDenseNetwork, depth=121, **_AGD),
+        "imagenet_agdnet121": partial(ImageNetDenseNetwork, depth=121, **_IMAGENET_AGD),
         "feedforward": partial(FeedforwardNetwork),
     }
 )
@@ -81,6 +85,9 @@ The number is part of a run's id, so what was measured of the old network is not
 losses (``tests/golden/losses.py``) notice a change and ask for it.
 """
 
+_CHANGED_DEFAULTS = {"agdnet": ("reading", "coefficients")}
+"""Options that have another default than before: a network that leaves one of them open is another, too."""
+
 
 def list_networks() -> list[str]:
     """All registered names, sorted."""
@@ -92,9 +99,14 @@ def describe_network(name: str) -> str:
     return _DESCRIPTIONS[_family(name).removeprefix("imagenet_")]
 
 
-def network_definition(name: str) -> int:
-    """Which definition of a network the code has: 1, or more if it was changed; 1 for unknown names."""
-    return _DEFINITIONS.get(_family(name), 1)
+def network_definition(name: str, options: Collection[str] = ()) -> int:
+    """Which definition the code has of a network with these options: 1, or more if it was changed.
+
+    1 for unknown names.
+    """
+    family = _family(name)
+    left_open = any(option not in options for option in _CHANGED_DEFAULTS.get(family, ()))
+    return _DEFINITIONS.get(family, 1) + left_open
 
 
 class Purpose(NamedTuple):
@@ -129,20 +141,10 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
         near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
-    _check_switches(_BUILDERS[name].func, overrides)
+    check_switches(_BUILDERS[name].func, overrides)
     if num_classes is None:
         num_classes = network_purpose(name).num_classes
     return _BUILDERS[name](num_classes, **overrides)
-
-
-def _check_switches(backbone: type[nn.Module], overrides: Mapping[str, object]) -> None:
-    """Raises:
-    ValueError: an option that is on or off is neither; "no" would be taken for on.
-    """
-    parameters = inspect.signature(backbone).parameters
-    for name, value in overrides.items():
-        if name in parameters and parameters[name].annotation is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def no_weight_decay(network: nn.Module) -> set[str]:

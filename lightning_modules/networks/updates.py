@@ -11,7 +11,7 @@ shape; the activation, if the backbone has one after the sum (He et al., 2016), 
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypeVar
 
@@ -34,6 +34,11 @@ class State(NamedTuple):
 
     x: Tensor
     history: Tensor | None = None
+
+
+def descent(point: Tensor, t: Tensor, reading: str) -> Tensor:
+    """v = -grad f(point), given t = T(point)."""
+    return t - point if reading == "fixed_point" else t
 
 
 def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
@@ -69,16 +74,27 @@ def choice(name: str, value: Value, valid: Sequence[Value]) -> Value:
     return value
 
 
-def accept_options(method: str, builder: Callable, options: Iterable[str], hidden: set[str]) -> None:
-    """Check that ``builder`` has the named options; ``hidden`` are arguments that are not a user's to give.
+def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
+    """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
 
     Raises:
-        ValueError: names the unknown options and the valid ones.
+        ValueError: names the unknown options and the valid ones; or see ``check_switches``.
     """
     accepted = set(inspect.signature(builder).parameters) - hidden
     if unknown := sorted(set(options) - accepted):
         valid = ", ".join(sorted(accepted)) or "none"
         raise ValueError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
+    check_switches(builder, options)
+
+
+def check_switches(builder: Callable, options: Mapping[str, object]) -> None:
+    """Raises:
+    ValueError: an option of ``builder`` that is on or off is neither; "no" would be taken for on.
+    """
+    parameters = inspect.signature(builder).parameters
+    for name, value in options.items():
+        if name in parameters and parameters[name].annotation is bool and not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 class UpdateRule(nn.Module):
@@ -277,6 +293,6 @@ class NesterovMultiStep(UpdateRule):
         self.beta = scalars(nesterov_betas(steps)[1:], coefficients)
 
     def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        v = t - point if self.reading == "fixed_point" else t
+        v = descent(point, t, self.reading)
         m = self.beta[k] * (v if state.history is None else v + state.history)
         return State(gradient_step(point, t, self.reading) + m, m)

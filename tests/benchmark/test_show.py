@@ -41,6 +41,7 @@ def test_every_network_has_a_line(name):
         NetworkSpec("cifar_hbnet20"),
         NetworkSpec("cifar_resnet20", {"shortcut": "projection"}),
         NetworkSpec("cifar_agdnet40", {"depth": 10}),
+        NetworkSpec("cifar_agdnet40", {"depth": 10, "coefficients": "learned"}),
         NetworkSpec("cifar_densenet_bc100", {"depth": 22}),
         NetworkSpec("imagenet_hbnet50"),
         NetworkSpec("imagenet_agdnet121", {"growth": 8}),

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pandas as pd
@@ -64,13 +65,27 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert {path.suffix for path in tmp_path.glob("plots/*")} == {".svg", ".png"}
 
 
-def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "CUDA out of memory"),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"
+            ),
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        ),
+        (BrokenProcessPool("A process was terminated abruptly."), "A process was terminated abruptly."),
+    ],
+    ids=["GPU", "CPU", "killed"],
+)
+def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch, capsys, tmp_path, error, reason):
     large = "cifar_resnet20:depth=8"
     measured = suite.time_loops
 
     def time_loops(task, *arguments):
         if task.network.name == "cifar_resnet20":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise error
         return measured(task, *arguments)
 
     monkeypatch.setattr(suite, "time_loops", time_loops)
@@ -80,7 +95,7 @@ def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch
     code, (_, err) = run(monkeypatch, capsys, *words)
     assert code == 2
     assert err.splitlines() == [
-        f"error: {large} does not fit in memory at batch 8 (CUDA out of memory); "
+        f"error: {large} does not fit in memory at batch 8 ({reason}); "
         "lower --batch-size or leave it out by --only; what was measured before is kept"
     ]
     (path,) = tmp_path.glob("tables/*-loops.csv")
@@ -272,6 +287,10 @@ def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
         (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
         (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
         (["--compile", "always"], "unknown --compile 'always'; valid: auto, off, default, reduce-overhead"),
+        (
+            ["--pack", "2", "--only", "*20"],
+            "--pack is for cifar_resnet56 and cifar_densenet40; --only leaves them out",
+        ),
         (["--pack", "two"], "count 'two' is not a positive integer"),
         (["--precision", "int4"], "unknown precision 'int4'; valid: auto, 32-true, bf16-mixed"),
     ],

@@ -27,10 +27,14 @@ def without(prefix):
         (without("train/"), "no images in train/<class>/"),
         (tree(classes=("cat",)), "only one class, cat"),
         (without("test/dog/"), "classes that differ between train and test: dog"),
+        (
+            tree(counts=(("train", 3), ("val", 1), ("test", 2))),
+            "val/ and test/, each of which could be the test set",
+        ),
         (tree() | {"train/cat/1.png": b"not an image"}, r"train/cat/1\.png is not a readable image"),
         (tree() | {"train/cat/1.png": png()[:100]}, r"train/cat/1\.png is not a readable image"),
     ],
-    ids=["no test", "no train", "one class", "classes differ", "no image", "half an image"],
+    ids=["no test", "no train", "one class", "classes differ", "two test sets", "no image", "half an image"],
 )
 @pytest.mark.parametrize("write", [write_folder, write_tar], ids=["folder", "tar"])
 def test_unusable_images(tmp_path, files, message, write):

@@ -78,8 +78,9 @@ def test_one_cycle_ends_low_and_step_divides_by_ten(tmp_path):
             rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
 
     def fit(schedule, epochs):
+        """The Trainer says how long it is, whatever the recipe's own 300."""
         rates.clear()
-        model = classifier(recipe={"epochs": epochs, "schedule": schedule, "learning_rate": 0.1})
+        model = classifier(recipe={"schedule": schedule, "learning_rate": 0.1})
         trainer(tmp_path, max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, callbacks=[Rates()]).fit(
             model, datamodule=DigitsDataModule()
         )
@@ -89,6 +90,7 @@ def test_one_cycle_ends_low_and_step_divides_by_ten(tmp_path):
     assert max(one_cycle) == pytest.approx(0.1)
     assert one_cycle[-1] < 1e-3
     assert fit("step", 4) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+    assert fit("step", 1) == pytest.approx([0.1, 0.1])
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):

@@ -10,7 +10,7 @@ from lightning_modules.classifier import LitClassifier
 CASES = [
     ("cifar_hbnet20", {"depth": 14}),
     ("cifar_agdresnet20", {"depth": 14}),
-    ("cifar_agdnet40", {"depth": 13, "reading": "fixed_point"}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned"}),
     ("cifar_densenet40", {"depth": 10, "memory_efficient": True}),
     ("imagenet_hbnet18", {"widths": (8, 12, 16, 20)}),
 ]

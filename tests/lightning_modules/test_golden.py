@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_modules.networks import list_networks, registry
+from lightning_modules.networks import list_networks, network_definition, registry
 from tests.golden import losses as golden
 from tests.golden.losses import FAMILIES, STEPS, check, losses, read, steps
 
@@ -28,6 +28,13 @@ def test_a_changed_network_asks_for_another_definition(monkeypatch, tmp_path):
     monkeypatch.setitem(registry._DEFINITIONS, family, 2)
     assert check(family, changed, expected).endswith("call `python -m tests.golden.losses`")
     assert check(family, changed, {family: (2, changed)}) is None
+
+
+def test_a_changed_default_asks_for_another_definition_where_an_option_is_left_open():
+    """Runs that named both options are of the network that they were."""
+    residual = {"reading": "residual"}
+    assert network_definition("cifar_agdnet40") == network_definition("cifar_agdnet52", residual) == 2
+    assert network_definition("cifar_agdnet40", residual | {"coefficients": "learned", "depth": 22}) == 1
 
 
 def test_golden_losses_are_not_written_over_those_of_another_network(monkeypatch, tmp_path):

@@ -98,7 +98,7 @@ def test_agdnet_with_ones_and_no_linear_terms_is_densenet(name):
     bottleneck = name == "cifar_densenet_bc100"
     options = {"depth": 22} | ({"bottleneck": True, "compression": 0.5} if bottleneck else {})
     densenet = create_network(name, **options)
-    agdnet = create_network("cifar_agdnet40", linear_terms=False, **options)
+    agdnet = create_network("cifar_agdnet40", coefficients="learned", linear_terms=False, **options)
     missing = share_weights(densenet, agdnet)
     assert missing
     assert all(".table." in key for key in missing)
@@ -114,7 +114,7 @@ def test_agdnet_with_ones_and_no_linear_terms_is_densenet(name):
 def test_fixed_agdnet_equals_learned_at_its_start(reading, bottleneck, float64):
     """The O(1) recursion of the linear terms against the explicit sum over all earlier features."""
     options = {"depth": 40, "growth": 4, "reading": reading, "bottleneck": bottleneck}
-    learned = create_network("cifar_agdnet40", **options)
+    learned = create_network("cifar_agdnet40", coefficients="learned", **options)
     fixed = create_network("cifar_agdnet40", coefficients="fixed", **options)
     fixed.load_state_dict({k: v for k, v in learned.state_dict().items() if ".table." not in k})
     x = images(size=16).double()
@@ -225,9 +225,10 @@ VARIANTS = [
     ("imagenet_resnet18", {"pre_activation": True}),
     ("imagenet_agdnet121", {"reading": "fixed_point"}),
     ("imagenet_agdnet121", {"coefficients": "fixed", "memory_efficient": True}),
-    ("cifar_agdnet40", {"depth": 22, "reading": "fixed_point"}),
-    ("cifar_agdnet40", {"depth": 22, "coefficients": "fixed", "input_factor": 1}),
-    ("cifar_agdnet40", {"depth": 22, "bottleneck": True, "compression": 0.5, "reading": "fixed_point"}),
+    ("cifar_agdnet40", {"depth": 22, "coefficients": "learned"}),
+    ("cifar_agdnet40", {"depth": 22, "reading": "residual", "coefficients": "learned"}),
+    ("cifar_agdnet40", {"depth": 22, "input_factor": 1}),
+    ("cifar_agdnet40", {"depth": 22, "bottleneck": True, "compression": 0.5, "coefficients": "learned"}),
 ]
 
 
@@ -247,7 +248,7 @@ def test_every_parameter_receives_a_finite_gradient(name, options):
 def test_weight_decay_spares_coefficients_alone():
     hbnet = create_network("cifar_hbnet20")
     assert no_weight_decay(hbnet) == {f"stages.{i}.rule.beta" for i in range(3)}
-    agdnet = create_network("cifar_agdnet40", depth=10)
+    agdnet = create_network("cifar_agdnet40", depth=10, coefficients="learned")
     assert no_weight_decay(agdnet) == {f"blocks.{b}.table.{k}" for b in (0, 2, 4) for k in range(2)}
     imagenet = create_network("imagenet_hbnet34")
     assert no_weight_decay(imagenet) == {f"stages.{i}.rule.beta" for i in range(4)}
@@ -255,6 +256,7 @@ def test_weight_decay_spares_coefficients_alone():
     assert not no_weight_decay(create_network("cifar_resnet20", shortcut="projection"))
     assert not no_weight_decay(create_network("imagenet_resnet50"))
     assert not no_weight_decay(create_network("cifar_hbnet20", coefficients="fixed"))
+    assert not no_weight_decay(create_network("cifar_agdnet40", depth=10, coefficients="fixed"))
     for network in (hbnet, agdnet):
         names = no_weight_decay(network)
         assert no_weight_decay(torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)) == names
@@ -274,6 +276,7 @@ def test_dropout_drops_only_in_training():
     [
         ("cifar_hbnet57", {}, "unknown network 'cifar_hbnet57'; did you mean cifar_hbnet56"),
         ("cifar_resnet20", {"pre_activation": "no"}, "pre_activation must be True or False, got 'no'"),
+        ("cifar_densenet40", {"memory_efficient": "no"}, "memory_efficient must be True or False, got 'no'"),
         ("cifar_resnet20", {"depth": 21}, "depth 21 is not 6n \\+ 2; the nearest are 20 and 26"),
         ("cifar_resnet20", {"depth": 3}, "depth 3 is not 6n \\+ 2; the nearest are 8 and 14"),
         ("cifar_densenet40", {"depth": 41}, "depth 41 is not 3n \\+ 4; the nearest are 40 and 43"),

@@ -10,10 +10,10 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
-from benchmark.report.grid import signed
 from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_families
 from benchmark.report.hypothesis_plots import write_hypothesis_plots
 from benchmark.report.hypothesis_tables import write_hypothesis_tables
+from benchmark.report.layout import signed
 from benchmark.report.sections import read_sections
 from benchmark.reports import method_speeds
 from benchmark.theory import convergence

@@ -223,12 +223,39 @@ def test_code_and_machine_are_named(results, add_run):
     add_run(seed=1, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
     document = text(results)
     assert "Mixes commits 0123456, fedcba9 (with uncommitted changes)." in document
-    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; costs are of the fastest." in document
+    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; costs are of CPU: AMD EPYC, 2 threads." in document
     assert "Versions: torch 2.9.0, pytorch-lightning 2.6.6." in document
     assert "compiling" not in document
     add_run(seed=2, recipe={"compile": True})
-    assert "costs are of the fastest. Time holds what compiling took." in text(results)
+    assert "costs are of CPU: AMD EPYC, 2 threads. Time holds what compiling took." in text(results)
     assert "Result = last epoch's test error, never the best." in document
+
+
+def test_costs_are_of_the_device_of_most_runs_and_others_are_marked(results, add_run):
+    """A row without a run there has those of its fastest run."""
+    for seed in (0, 1):
+        add_run(seed=seed, images_per_second=400.0)
+    add_run(seed=2, images_per_second=900.0, device="GPU: NVIDIA H200")
+    add_run("cifar_hbnet20", seed=0, images_per_second=700.0, device="GPU: NVIDIA H200")
+    add_run("cifar_hbnet20", seed=1, images_per_second=800.0, device="GPU: NVIDIA B200")
+    document = text(results)
+    assert line_of(document, "ResNet-20")[-3] == "400"
+    assert line_of(document, "HB-Net-20")[-3] == "800‡"
+    usual, other = "CPU: AMD EPYC, 2 threads", "GPU: NVIDIA B200"
+    assert f"costs are of {usual}, those with ‡ of {other}." in document
+    tables(results)
+    frame = pd.read_csv(results / "tables/cifar.csv")
+    assert frame["cost device"].tolist() == [usual, other]
+
+
+def test_small_numbers_keep_their_digits(results, add_run):
+    for seed, error in enumerate((5.0, 5.1, 5.2)):
+        add_run(seed=seed, error=error, joules=72.0)
+        add_run("cifar_hbnet20", seed=seed, error=error - 1 - seed * 1e-4)
+    tables(results)
+    frame = pd.read_csv(results / "tables/cifar.csv").set_index("row")
+    assert 0 < frame.loc["cifar_hbnet20", "C10+ difference p"] < 1e-6
+    assert frame.loc["cifar_resnet20", "kilowatt_hours"] == pytest.approx(2e-5)
 
 
 def test_order_of_the_runs_changes_nothing(results, add_run, tmp_path):

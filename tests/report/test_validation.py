@@ -78,6 +78,15 @@ def test_what_the_held_out_images_choose(results, add_run):
     ) in text(results).splitlines()
 
 
+def test_forms_with_as_many_seeds_are_ranked_by_those_that_all_of_them_have(results, add_run):
+    for form, errors in {"residual-fixed": {0: 20.0, 1: 10.0}, "residual-learned": {0: 19.0, 2: 30.0}}.items():
+        for seed, error in errors.items():
+            cell = held_out(f"cifar_agdnet22-{form}")
+            add_run(error=50.0, seed=seed, cell=cell, data=JPEG, metrics=curve(error))
+    assert "AGD-Net (k=12, L=22), residual, learned has the lowest error" in text(results)
+    assert "19.00 over seed 0; AGD-Net (k=12, L=22), residual, fixed +1.00 (1 seed)" in text(results)
+
+
 @pytest.mark.parametrize("seeds", [(0, 0), (0, 1)], ids=["one form", "no shared seed"])
 def test_nothing_is_chosen_without_two_forms_of_one_seed(results, add_run, seeds):
     forms = ("residual-fixed",) if len(set(seeds)) == 1 else ("residual-fixed", "residual-learned")

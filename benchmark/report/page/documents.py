@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.report.grid import Grid
+from benchmark.report.layout import Grid
 from benchmark.report.page.markup import split_title, to_html
 from benchmark.report.tables import read_grids
 from benchmark.specs import Experiment

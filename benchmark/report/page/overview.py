@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmark.ledger import STATUSES, Record
-from benchmark.report.grid import NOTHING, Cell, Column, Grid
+from benchmark.report.layout import NOTHING, Column, Grid, Text
 from benchmark.report.numbers import number
 from benchmark.report.page.records import Group
 from benchmark.report.page.values import commit, mapping, plural, versions
@@ -87,7 +87,7 @@ def data_grid(groups: Sequence[Group]) -> Grid:
 def _grid(title: str, names: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> Grid:
     """The first ``texts`` columns hold words, the others numbers."""
     columns = tuple(Column("", name, is_text=i < texts) for i, name in enumerate(names))
-    return Grid(title, "", columns, tuple(tuple(map(Cell, line)) for line in lines), ())
+    return Grid(title, "", columns, tuple(tuple(map(Text, line)) for line in lines), ())
 
 
 def _records(groups: Iterable[Group]) -> list[Record]:

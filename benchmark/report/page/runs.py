@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.ledger import Record
 from benchmark.report.costs import fastest_epoch
-from benchmark.report.grid import NOTHING, magnitude, three_digits
+from benchmark.report.layout import NOTHING, magnitude, three_digits
 from benchmark.report.numbers import number
 from benchmark.report.page.records import Group
 from benchmark.report.page.values import commit, mapping, settings, versions

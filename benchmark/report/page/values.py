@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmark.commits import COMMIT_DIGITS, commit_name
 from benchmark.ledger import Record
-from benchmark.report.grid import NOTHING
+from benchmark.report.layout import NOTHING
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from benchmark.duration import format_duration
+from benchmark.report.costs import Cost, usual_device
 from benchmark.report.lines import Entry, Line
 from benchmark.report.published import Published
 from benchmark.report.sections import Section, data_label
@@ -12,6 +14,7 @@ from benchmark.report.statistics import PairedDifference, Summary, UnpairedDiffe
 NOTHING = "—"
 MINUS = "−"
 UNVERIFIED = "†"
+ELSEWHERE = "‡"
 UNITS = ((1e9, 1e9, "G"), (1e5, 1e6, "M"), (0, 1e3, "k"))  # from this count on, in this unit
 
 
@@ -25,7 +28,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Text:
     text: str
     bold: bool = False
 
@@ -37,24 +40,28 @@ class Grid:
     title: str
     slug: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[Text, ...], ...]
     notes: tuple[str, ...]
 
 
 def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
     """The grid of a section; columns in which every cell would be empty are left out."""
-    columns: list[tuple[Column, list[Cell]]] = [_column("", "model", lines, lambda line: line.label, is_text=True)]
+    columns: list[tuple[Column, list[Text]]] = [_column("", "model", lines, lambda line: line.label, is_text=True)]
     if any(entry.difference for line in lines for entry in line.entries.values()):
         columns.append(_column("", "baseline", lines, lambda line: _baseline(section, line), is_text=True))
     for dataset in lines[0].entries:
         columns += _dataset_columns(dataset, lines)
+    usual = usual_device(section.of(status="done"))
+    costs: dict[str, Callable[[Cost], str]] = {
+        "images/s": lambda cost: three_digits(cost.images_per_second),
+        "memory": lambda cost: gigabytes(cost.peak_memory_bytes),
+        "time": lambda cost: duration(cost.hours),
+        "kWh": lambda cost: three_digits(cost.kilowatt_hours),
+    }
     columns += [
         _column("", "parameters", lines, lambda line: magnitude(line.parameters)),
         _column("", "multiply-adds", lines, lambda line: magnitude(line.multiply_adds)),
-        _column("", "images/s", lines, lambda line: three_digits(line.cost.images_per_second)),
-        _column("", "memory", lines, lambda line: gigabytes(line.cost.peak_memory_bytes)),
-        _column("", "time", lines, lambda line: duration(line.cost.hours)),
-        _column("", "kWh", lines, lambda line: three_digits(line.cost.kilowatt_hours)),
+        *(_column("", name, lines, partial(_cost_text, text, usual)) for name, text in costs.items()),
     ]
     columns = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
     return Grid(
@@ -64,6 +71,12 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
         rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
         notes=tuple(notes),
     )
+
+
+def _cost_text(text: Callable[[Cost], str], usual: str | None, line: Line) -> str:
+    """Marked if it was not measured on the section's usual device."""
+    shown = text(line.cost)
+    return shown if shown == NOTHING or line.cost.device == usual else shown + ELSEWHERE
 
 
 def error_text(entry: Entry) -> str:
@@ -128,25 +141,28 @@ def three_digits(value: float | None) -> str:
 
 def _column(
     group: str, name: str, lines: list[Line], text: Callable[[Line], str], is_text: bool = False
-) -> tuple[Column, list[Cell]]:
-    return Column(group, name, is_text), [Cell(text(line)) for line in lines]
+) -> tuple[Column, list[Text]]:
+    return Column(group, name, is_text), [Text(text(line)) for line in lines]
 
 
-def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list[Cell]]]:
+def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list[Text]]]:
     entries = [line.entries[dataset] for line in lines]
     group = "top-1" if any(e.top5 for e in entries) else data_label(dataset)
     return [
-        (Column(group, "error"), [Cell(error_text(e)) for e in entries]),
-        (Column(group, "validation"), [Cell(summary_text(e.validation, 0)) for e in entries]),
-        (Column(group, "published"), [Cell(published_text(e.published)) for e in entries]),
-        (Column(group, "gap"), [Cell(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
+        (Column(group, "error"), [Text(error_text(e)) for e in entries]),
+        (Column(group, "validation"), [Text(summary_text(e.validation, 0)) for e in entries]),
+        (Column(group, "published"), [Text(published_text(e.published)) for e in entries]),
+        (Column(group, "gap"), [Text(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
         (
             Column(group, "difference"),
-            [Cell(difference_text(e.difference), e.is_significant) for e in entries],
+            [Text(difference_text(e.difference), e.is_significant) for e in entries],
         ),
-        (Column("top-5", "error"), [Cell(summary_text(e.top5, 0)) for e in entries]),
-        (Column("top-5", "published"), [Cell(published_text(e.published_top5)) for e in entries]),
-        (Column("top-5", "gap"), [Cell(NOTHING if e.top5_gap is None else signed(e.top5_gap)) for e in entries]),
+        (Column("top-5", "error"), [Text(summary_text(e.top5, 0)) for e in entries]),
+        (Column("top-5", "published"), [Text(published_text(e.published_top5)) for e in entries]),
+        (
+            Column("top-5", "gap"),
+            [Text(NOTHING if e.top5_gap is None else signed(e.top5_gap)) for e in entries],
+        ),
     ]
 
 

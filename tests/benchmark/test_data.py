@@ -1,0 +1,47 @@
+"""What a folder of images stands for."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmark import data, grid
+from benchmark.data import CIFAR_SIZES, find_source
+from benchmark.experiments import get_experiment
+from datamodules.images import scan_images
+from tests.datamodules.folders import png, write_folder
+
+CLASSES = [f"c{i}" for i in range(10)]
+
+
+def cifar_like(path):
+    """An image of ten classes in each split."""
+    files = {f"{split}/{label}/0.png": png(size=(32, 32)) for split in ("train", "test") for label in CLASSES}
+    return write_folder(path, files)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name"), [(CIFAR_SIZES, "CIFAR-10 (PNG copy)"), ((45_000, 10_000), "image folder street")]
+)
+def test_a_copy_has_as_many_images_as_cifar(tmp_path, monkeypatch, sizes, name):
+    """Ten classes alone make no CIFAR-10."""
+    path = cifar_like(tmp_path / "street")
+    info = replace(scan_images(path), num_train=sizes[0], num_test=sizes[1])
+    monkeypatch.setattr(data, "scan_images", lambda _: info)
+    assert find_source("cifar10", path).name == name
+
+
+def test_the_official_release_goes_before_other_images_beside_it(tmp_path):
+    cifar_like(tmp_path / "other")
+    assert find_source("cifar10", tmp_path).name == "image folder " + tmp_path.name
+    find_source.cache_clear()
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
+    assert find_source("cifar10", tmp_path).name == "CIFAR-10"
+
+
+def test_a_row_named_as_a_network_keeps_its_protocol(tmp_path):
+    """Without augmentation dense networks drop out, however they are asked for."""
+    words = (get_experiment("cifar"), tmp_path, "cpu")
+    ((by_row, _),) = grid.select_cells(*words, only=["cifar_densenet40"], datasets=["cifar10"])
+    ((by_network, _),) = grid.select_cells(*words, networks=["cifar_densenet40"], datasets=["cifar10"])
+    assert by_network == by_row
+    assert by_network.network.options == {"dropout": 0.2}
