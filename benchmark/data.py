@@ -77,7 +77,7 @@ def find_source(
             extract_archives(data_dir)
             return _source(ImageNetDataModule(data_dir, image_size, resized=resized, subset=subset))
         module, num_classes = OFFICIAL[name]
-        if not _is_image_folder(name, data_dir):
+        if not _is_image_folder(data_dir):
             identity, (num_train, num_test) = module(data_dir=data_dir).identity, CIFAR_SIZES
             return Source(
                 **identity, num_classes=num_classes, image_shape=CIFAR_SHAPE, num_train=num_train, num_test=num_test
@@ -102,9 +102,10 @@ def find_source(
         raise UserError(str(error)) from error
 
 
-def _is_image_folder(name: str, data_dir: Path) -> bool:
-    """Whether CIFAR's images are to be read from a folder or tar: not if its official release is there, too."""
-    return data_dir.exists() and is_image_folder(data_dir) and not OFFICIAL[name][0](data_dir=data_dir).is_there
+def _is_image_folder(data_dir: Path) -> bool:
+    """Whether CIFAR's images are to be read from a folder or tar: not if an official release is there, too."""
+    is_download = any(module(data_dir=data_dir).is_there for module, _ in OFFICIAL.values())
+    return data_dir.exists() and is_image_folder(data_dir) and not is_download
 
 
 def _source(datamodule: ImageDataModule) -> Source:
@@ -137,7 +138,7 @@ def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: 
             # whether a part of ImageNet will do was settled when its source was found
             options |= {"resized": spec.resized, "subset": True}
             datamodule = ImageNetDataModule(data_dir, recipe.image_size, **options)
-        elif _is_image_folder(spec.name, data_dir):
+        elif _is_image_folder(data_dir):
             datamodule = ImageFolderDataModule(data_dir, name=spec.source, **options)
         else:
             datamodule = OFFICIAL[spec.name][0](data_dir=data_dir, **options)

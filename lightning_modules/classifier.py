@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_modules.networks import create_network, network_purpose
+from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
 STEPS_UNSEEN = 50
@@ -56,14 +56,15 @@ class LitClassifier(pl.LightningModule):
         network: a name of ``list_networks()``.
         num_classes: outputs; by default the network's own, 1000 for ``imagenet_*`` and 10 for the others.
         network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
-        recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"schedule": "one_cycle"}``. The schedule
-            spans the Trainer's ``max_epochs``, and the recipe's ``epochs`` where the Trainer has no such limit.
+        recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``. Without ``epochs`` the
+            schedule spans the Trainer's ``max_epochs``, if it has any.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
         compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is its mode,
             such as "reduce-overhead" (CUDA graphs). Each batch size is compiled for itself.
 
     Raises:
-        ValueError: unknown network (closest names given), option, recipe field or schedule.
+        ValueError: unknown network (closest names given), option, recipe field or schedule; or a checkpoint that is
+            loaded is of another network of this name (``network_definition``).
     """
 
     def __init__(
@@ -123,11 +124,26 @@ class LitClassifier(pl.LightningModule):
         loss = self._log_metrics("test", self.test_metrics)
         self._check_finite(loss, "the test")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["network_definition"] = self._definition()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        written, ours = checkpoint.get("network_definition", 1), self._definition()
+        if written != ours:
+            raise ValueError(
+                f"the checkpoint is of definition {written} of {self.hparams.network}, the code has {ours}: a "
+                "default changed; give the options that it was trained with as network_options"
+            )
+
+    def _definition(self) -> int:
+        return network_definition(self.hparams.network, self.hparams.network_options)
+
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = create_optimizer(self.network, self.recipe)
-        epochs = self.trainer.max_epochs
-        recipe = {**self.recipe, "epochs": epochs} if epochs and epochs > 0 else self.recipe
-        schedule = create_schedule(optimizer, recipe, int(self.trainer.estimated_stepping_batches))
+        recipe, epochs = self.recipe, self.trainer.max_epochs
+        if "epochs" not in self.hparams.recipe and epochs and epochs > 0:
+            recipe = {**recipe, "epochs": epochs}
+        schedule = create_schedule(optimizer, recipe, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:

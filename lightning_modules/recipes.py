@@ -1,5 +1,6 @@
 """Optimizer and schedule from a recipe, a mapping with the fields of ``DEFAULTS``."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,12 +54,18 @@ def create_optimizer(network: nn.Module, recipe: Mapping[str, Any]) -> torch.opt
 
 
 def create_schedule(
-    optimizer: torch.optim.Optimizer, recipe: Mapping[str, Any], total_steps: int
+    optimizer: torch.optim.Optimizer, recipe: Mapping[str, Any], total_steps: float
 ) -> dict[str, Any]:
-    """The schedule in Lightning's form: "step" moves every epoch, "one_cycle" every batch."""
+    """The schedule in Lightning's form: "step" moves every epoch, "one_cycle" every batch.
+
+    Raises:
+        ValueError: "one_cycle" without an end.
+    """
     if recipe["schedule"] == "one_cycle":
+        if math.isinf(total_steps):
+            raise ValueError("one_cycle needs to know its end; give the Trainer max_epochs or max_steps")
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe["learning_rate"], total_steps=total_steps, cycle_momentum=False
+            optimizer, max_lr=recipe["learning_rate"], total_steps=int(total_steps), cycle_momentum=False
         )
         return {"scheduler": scheduler, "interval": "step"}
     boundaries = [round(fraction * recipe["epochs"]) for fraction in recipe["milestones"]]

@@ -42,13 +42,13 @@ def _choose(section: Section, dataset: str, baseline: str) -> Choice | None:
         return None
     most = max(map(len, errors.values()))
     rivals = {row: found for row, found in errors.items() if len(found) == most}
-    seeds = set.intersection(*map(set, rivals.values()))
-    if not seeds:
-        return None
+    first = next(iter(rivals.values()))
+    seeds = set.intersection(*map(set, rivals.values())) or set(first)
+    rivals = {row: found for row, found in rivals.items() if seeds <= found.keys()}
     means = {row: summarize([found[seed] for seed in seeds]).mean for row, found in rivals.items()}
     chosen = min(means, key=means.__getitem__)
     others = {
-        row: paired_difference(found, errors[chosen])
+        row: paired_difference({seed: found[seed] for seed in found.keys() & seeds}, errors[chosen])
         for row, found in errors.items()
         if row != chosen and found.keys() & seeds
     }

@@ -81,7 +81,8 @@ def _figure(section: Section) -> Figure:
 def _widen(ax: Axes) -> None:
     """On both sides, or equal costs would look different; by 3, so that two labels at least fit the axis."""
     low, high = ax.dataLim.intervalx
-    ax.set_xlim(low / 3, high * 3)
+    if low <= high:  # else the panel is empty
+        ax.set_xlim(low / 3, high * 3)
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,5 +1,6 @@
 """What a row of a table cost to train: the least of its runs, since other work on the machine only adds."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class Cost:
 
 
 def device_of(record: Record) -> str:
-    """As the record names it, the number of a CPU's threads included."""
-    return str(record.result.get("device", "unknown"))
+    """As the record names it, the number of a CPU's threads included, of which early records had "1 threads"."""
+    return re.sub(r"\b1 threads$", "1 thread", str(record.result.get("device", "unknown")))
 
 
 def usual_device(records: Iterable[Record]) -> str | None:

@@ -29,6 +29,7 @@ SPECIAL = str.maketrans(
         "−": r"$-$",
         "×": r"$\times$",
         "†": r"\textdagger{}",
+        "‡": r"\textdaggerdbl{}",
         "—": "---",
     }
 )

@@ -7,7 +7,7 @@ from typing import Any
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.choice import choices
-from benchmark.report.costs import usual_device
+from benchmark.report.costs import device_of, usual_device
 from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
@@ -32,6 +32,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
         *_choices(section),
         *_seeds(section),
         *_not_done(section),
+        *_superseded(section),
         *_sizes(section),
         *_machine(done, lines),
         *_code(done),
@@ -180,6 +181,11 @@ def _not_done(section: Section) -> list[str]:
     return notes
 
 
+def _superseded(section: Section) -> list[str]:
+    runs = (f"{r.cell.row} on {data_label(r.cell.dataset)}, seed {r.seed}" for r in section.superseded)
+    return [f"left out, of an older definition of its network: {run}" for run in runs]
+
+
 def _sizes(section: Section) -> list[str]:
     """Networks whose size depends on the data set (its classes)."""
     sizes = {(r.cell.row, r.result["parameters"]) for r in section.of(status="done")}
@@ -189,7 +195,7 @@ def _sizes(section: Section) -> list[str]:
 
 
 def _machine(done: list[Record], lines: list[Line]) -> list[str]:
-    precisions, devices = _unique(done, "precision"), _unique(done, "device")
+    precisions, devices = _unique(done, "precision"), sorted(set(map(device_of, done)))
     if not done:
         return []
     usual = usual_device(done)

@@ -28,6 +28,8 @@ class Section:
     profile: str
     copy: str
     records: tuple[Record, ...]
+    superseded: tuple[Record, ...] = ()
+    """Finished runs of an older definition of their row's network, which no table has any more."""
 
     @property
     def title(self) -> str:
@@ -121,11 +123,14 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     profiles = _ordered((profile for profile, _ in copies), experiment.profiles)
     sections = []
     for profile, copy in sorted(copies, key=lambda key: (profiles.index(key[0]), key[1])):
-        own = [r for r in records if (r.cell.profile, data_copy(r)) == (profile, copy)]
+        found = [r for r in records if (r.cell.profile, data_copy(r)) == (profile, copy)]
+        newest = _newest_definitions(found)
+        own = [r for r in found if r.cell.network.definition == newest[r.cell.row, r.cell.network.name]]
         done = [r for r in own if r.status == "done"]
         _refuse_incomplete(done)
         _refuse_mixed_meanings(done)
-        sections.append(Section(experiment, profile, copy, tuple(own)))
+        superseded = tuple(r for r in found if r.status == "done" and r not in own)
+        sections.append(Section(experiment, profile, copy, tuple(own), superseded))
     return sections
 
 
@@ -177,6 +182,15 @@ def _meanings(record: Record) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]
     yield ("data", cell.dataset), to_dict(cell.data)
     yield ("network", cell.row, cell.dataset), to_dict(cell.network)
     yield ("run of this seed", cell.row, cell.dataset, str(record.seed)), to_dict(cell.recipe)
+
+
+def _newest_definitions(records: Iterable[Record]) -> dict[tuple[str, str], int]:
+    """Of each row's network: older ones give way, since the code no longer makes them."""
+    newest: dict[tuple[str, str], int] = {}
+    for record in records:
+        key = record.cell.row, record.cell.network.name
+        newest[key] = max(newest.get(key, 0), record.cell.network.definition)
+    return newest
 
 
 def _refuse_incomplete(records: Iterable[Record]) -> None:

@@ -264,8 +264,10 @@ def _room_for(name: str, settings: Settings) -> Iterator[None]:
     except RuntimeError as error:
         if not _lacks_memory(error):
             raise
+        died = isinstance(error, BrokenProcessPool)
+        what = "ended the process that measured it, perhaps for want of" if died else "does not fit in"
         raise UserError(
-            f"{name} does not fit in memory at batch {settings.batch_size} ({str(error).partition('. ')[0]}); "
+            f"{name} {what} memory at batch {settings.batch_size} ({str(error).partition('. ')[0]}); "
             "lower --batch-size or leave it out by --only; what was measured before is kept"
         ) from error
 

@@ -36,6 +36,7 @@ def test_the_official_release_goes_before_other_images_beside_it(tmp_path):
     find_source.cache_clear()
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
     assert find_source("cifar10", tmp_path).name == "CIFAR-10"
+    assert find_source("cifar100", tmp_path).name == "CIFAR-100"
 
 
 def test_a_row_named_as_a_network_keeps_its_protocol(tmp_path):

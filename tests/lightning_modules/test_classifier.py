@@ -62,6 +62,14 @@ def test_a_checkpoint_loads_by_its_path_alone(trained):
     torch.load(path, weights_only=True)  # plain values and tensors: no code in it
 
 
+def test_a_checkpoint_of_another_definition_of_its_network_is_refused(trained, monkeypatch):
+    """Its weights may fit all the same, and compute something else."""
+    path = trained[3]
+    monkeypatch.setattr("lightning_modules.classifier.network_definition", lambda name, options: 2)
+    with pytest.raises(ValueError, match=r"checkpoint is of definition 1 of .*, the code has 2"):
+        LitClassifier.load_from_checkpoint(path)
+
+
 def test_learned_coefficients_are_trained_without_weight_decay(trained):
     model = trained[0]
     decayed, free = model.trainer.optimizers[0].param_groups
@@ -77,13 +85,13 @@ def test_one_cycle_ends_low_and_step_divides_by_ten(tmp_path):
         def on_train_batch_start(self, trainer, *_):
             rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def fit(schedule, epochs):
-        """The Trainer says how long it is, whatever the recipe's own 300."""
+    def fit(schedule, max_epochs, **recipe):
+        """The Trainer says how long it is where the recipe does not."""
         rates.clear()
-        model = classifier(recipe={"schedule": schedule, "learning_rate": 0.1})
-        trainer(tmp_path, max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, callbacks=[Rates()]).fit(
-            model, datamodule=DigitsDataModule()
-        )
+        model = classifier(recipe={"schedule": schedule, "learning_rate": 0.1, **recipe})
+        trainer(
+            tmp_path, max_epochs=max_epochs, limit_train_batches=2, limit_val_batches=0, callbacks=[Rates()]
+        ).fit(model, datamodule=DigitsDataModule())
         return [rates[step] for step in sorted(rates)]
 
     one_cycle = fit("one_cycle", 5)
@@ -91,6 +99,7 @@ def test_one_cycle_ends_low_and_step_divides_by_ten(tmp_path):
     assert one_cycle[-1] < 1e-3
     assert fit("step", 4) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
     assert fit("step", 1) == pytest.approx([0.1, 0.1])
+    assert fit("step", 2, epochs=4) == pytest.approx([0.1] * 4)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):

@@ -101,6 +101,13 @@ def test_step_tables_are_drawn_for_dense_networks_that_learned_them(results, add
     assert [path.read_bytes() for path in write_learned_tables(EXPERIMENT, results)] == before
 
 
+def test_cost_of_a_data_set_without_a_run_on_the_usual_device_has_an_empty_panel(results, add_run):
+    for seed in (0, 1):
+        add_run(seed=seed)
+    add_run(dataset="cifar100+", device="GPU: NVIDIA H200", data="CIFAR-100")
+    assert len(write_costs(EXPERIMENT, results)) == 2
+
+
 def test_cost_is_drawn_for_each_section(results, add_run):
     for seed in (0, 1):
         add_run("cifar_resnet20", 5.0 + seed, seed=seed)

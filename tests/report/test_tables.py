@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -256,6 +257,17 @@ def test_small_numbers_keep_their_digits(results, add_run):
     frame = pd.read_csv(results / "tables/cifar.csv").set_index("row")
     assert 0 < frame.loc["cifar_hbnet20", "C10+ difference p"] < 1e-6
     assert frame.loc["cifar_resnet20", "kilowatt_hours"] == pytest.approx(2e-5)
+
+
+def test_an_older_definition_of_a_network_gives_way(results, add_run):
+    cell = make_cell(EXPERIMENT, "cifar_agdnet40", "cifar10+", "paper", "CIFAR-10")
+    for seed in (0, 1):
+        add_run(error=7.0, seed=seed, cell=cell)
+    assert line_of(text(results), "AGD-Net (k=12, L=40)")[2].startswith("7.00 ± 0.00 (2)")
+    add_run(error=5.0, seed=0, cell=replace(cell, network=replace(cell.network, definition=2)))
+    document = text(results)
+    assert line_of(document, "AGD-Net (k=12, L=40)")[2].startswith("5.00 (1)")
+    assert "- left out, of an older definition of its network: cifar_agdnet40 on C10+, seed 1" in document
 
 
 def test_order_of_the_runs_changes_nothing(results, add_run, tmp_path):
