@@ -23,7 +23,7 @@ from torch import distributed
 
 from benchmark import machine
 from benchmark.errors import UserError
-from benchmark.launchers import Place
+from benchmark.launchers import Place, process_name
 
 JOIN = timedelta(minutes=5)
 WAIT = timedelta(days=30)
@@ -65,7 +65,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return f"process {self.rank} of {self.size}"
+        return process_name(self.rank, self.size)
 
     def broadcast(self, value: T | None = None) -> T:
         """The leader's value, in every process."""

@@ -18,10 +18,10 @@ class Place:
     local_rank: int
     size: int
 
-    @property
-    def process(self) -> str:
-        """As messages name it."""
-        return f"process {self.rank} of {self.size}"
+
+def process_name(rank: int, size: int) -> str:
+    """A process of a group, as messages name it."""
+    return f"process {rank} of {size}"
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:

@@ -27,7 +27,7 @@ from torch import distributed
 from benchmark import machine, run
 from benchmark.errors import UserError
 from benchmark.group import AgreedError, Group, GroupError, check_devices, describe, join
-from benchmark.launchers import Place
+from benchmark.launchers import Place, process_name
 from benchmark.ledger import RunFolder
 from benchmark.run import OnEpoch
 from lightning_modules.classifier import DivergedError
@@ -223,7 +223,7 @@ def _train_in_processes(
             arguments = (place, store.port, threads, folder, data_dir, device, sender)
             process = context.Process(target=_be_a_member, args=arguments)  # no daemon: it may read with workers
             process.start()
-            members.append(_Member(f"process {rank} of {devices}", process, receiver))
+            members.append(_Member(process_name(rank, devices), process, receiver))
             sender.close()
         return _attend(members, on_epoch)
     finally:
@@ -295,7 +295,7 @@ def _be_a_member(
         distributed.destroy_process_group()
     except Exception as error:
         told = isinstance(error, DivergedError | GroupError | UserError)
-        failure = error if told else GroupError(describe_in(place.process, error))
+        failure = error if told else GroupError(describe_in(process_name(place.rank, place.size), error))
         failure.add_note(traceback.format_exc())
         sender.send(("failure", (time.monotonic(), failure)))
         sender.close()

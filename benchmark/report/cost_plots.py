@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
-from benchmark.report.costs import device_of, fastest_epoch, usual_device
+from benchmark.report.costs import device_of, fastest_epoch
 from benchmark.report.figures import STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.report.statistics import summarize
@@ -57,7 +57,7 @@ def _figure(section: Section) -> Figure:
     figure = Figure(figsize=(PANEL[0] * len(COSTS), PANEL[1] * len(datasets) + legend + 0.3), layout="constrained")
     axes = figure.subplots(len(datasets), len(COSTS), squeeze=False, sharey="row")
     points = {}
-    usual = usual_device(section.of(status="done"))
+    usual = section.usual_device
     for line, dataset in zip(axes, datasets, strict=True):
         for ax, (name, cost) in zip(line, COSTS, strict=True):
             points |= _draw(ax, section, dataset, rows, cost, usual if name == SECONDS else None)

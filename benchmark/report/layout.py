@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmark.duration import format_duration
-from benchmark.report.costs import Cost, usual_device
+from benchmark.report.costs import Cost
 from benchmark.report.lines import Entry, Line
 from benchmark.report.published import Published
 from benchmark.report.sections import Section, data_label
@@ -51,7 +51,6 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
         columns.append(_column("", "baseline", lines, lambda line: _baseline(section, line), is_text=True))
     for dataset in lines[0].entries:
         columns += _dataset_columns(dataset, lines)
-    usual = usual_device(section.of(status="done"))
     costs: dict[str, Callable[[Cost], str]] = {
         "images/s": lambda cost: three_digits(cost.images_per_second),
         "memory": lambda cost: gigabytes(cost.peak_memory_bytes),
@@ -61,7 +60,10 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
     columns += [
         _column("", "parameters", lines, lambda line: magnitude(line.parameters)),
         _column("", "multiply-adds", lines, lambda line: magnitude(line.multiply_adds)),
-        *(_column("", name, lines, partial(_cost_text, text, usual)) for name, text in costs.items()),
+        *(
+            _column("", name, lines, partial(_cost_text, text, section.usual_device))
+            for name, text in costs.items()
+        ),
     ]
     columns = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
     return Grid(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from benchmark.ledger import Record
-from benchmark.report.costs import Cost, summarize_cost, usual_device
+from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
 from benchmark.report.sections import Section, is_what_it_stands_for
 from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
@@ -115,7 +115,7 @@ def _line(section: Section, row: str, datasets: list[str], numbers: PublishedNum
         entries={d: _entry(section, row, d, baseline, numbers) for d in datasets},
         parameters=done[0].result["parameters"] if done else None,
         multiply_adds=done[0].result["multiply_adds"] if done else None,
-        cost=summarize_cost(done, usual_device(section.of(status="done"))),
+        cost=summarize_cost(done, section.usual_device),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.choice import choices
-from benchmark.report.costs import device_of, usual_device
+from benchmark.report.costs import device_of
 from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
@@ -34,7 +34,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
         *_not_done(section),
         *_superseded(section),
         *_sizes(section),
-        *_machine(done, lines),
+        *_machine(section, done, lines),
         *_code(done),
         *_published(lines),
     ]
@@ -194,11 +194,11 @@ def _sizes(section: Section) -> list[str]:
     return ["Parameters and multiply-adds are those on a row's first data set; more classes add to the last layer."]
 
 
-def _machine(done: list[Record], lines: list[Line]) -> list[str]:
+def _machine(section: Section, done: list[Record], lines: list[Line]) -> list[str]:
     precisions, devices = _unique(done, "precision"), sorted(set(map(device_of, done)))
     if not done:
         return []
-    usual = usual_device(done)
+    usual = section.usual_device
     elsewhere = sorted({line.cost.device for line in lines if line.cost.device not in (usual, None)})
     mixed = f"; costs are of {usual}" if len(devices) > 1 else ""
     mixed += f", those with {ELSEWHERE} of {'; '.join(elsewhere)}" if elsewhere else ""

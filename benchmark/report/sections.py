@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.ledger import FINISHED, Record, read_records
+from benchmark.report.costs import usual_device
 from benchmark.report.published import TITLES
 from benchmark.specs import DEVICE_SETTINGS, Experiment, to_dict
 
@@ -51,6 +52,11 @@ class Section:
     def slug(self) -> str:
         """Profile and copy, fit for a file's name."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.profile} {self.copy}".lower()).strip("-")
+
+    @property
+    def usual_device(self) -> str | None:
+        """The device of most finished runs, on which costs are compared."""
+        return usual_device(self.of(status="done"))
 
     @property
     def rows(self) -> list[str]:

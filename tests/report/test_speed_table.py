@@ -1,0 +1,57 @@
+"""The speed tables are added to row by row, and never lose one."""
+
+import pandas as pd
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.report.speed import write_speed
+from benchmark.speed import measure, suite
+
+SETTINGS = suite.Settings("cpu", "32-true", "off", batch_size=8, blocks=2, steps=3)
+
+
+def row(network, milliseconds):
+    """As ``measure_loops`` makes it."""
+    return {
+        "network": network,
+        "precision": "32-true",
+        "channels_last": True,
+        "compile": "off",
+        **{f"{name} ms": milliseconds for name in ("reference", "bare", "ours")},
+        "images/s": 8000 / milliseconds,
+        "ours vs reference": 1.0,
+        "ours vs bare": 1.0,
+        **{f"{phase} ms": 1.0 for phase in measure.PHASES},
+        "TFLOP/s": 0.1,
+        "utilisation": None,
+        **{f"{name} {what} bytes": 10**9 for name in ("reference", "ours") for what in ("peak", "idle")},
+    }
+
+
+def test_what_was_measured_before_stays_unless_measured_again(tmp_path):
+    environment = suite.environment(SETTINGS)
+    write_speed(tmp_path, {"loops": [row("one", 10.0), row("two", 20.0)]}, environment)
+    write_speed(tmp_path, {"loops": [row("two", 21.0), row("three", 30.0)]}, {**environment, "blocks": 7})
+    (path,) = tmp_path.glob("tables/*-loops.csv")
+    table = pd.read_csv(path).set_index("network")
+    assert table["ours ms"].to_dict() == {"one": 10.0, "two": 21.0, "three": 30.0}
+    assert table["steps"].to_dict() == {"one": 6, "two": 21, "three": 21}
+    assert "Medians of 21, 6 steps" in path.with_name(path.name.replace("-loops.csv", ".md")).read_text()
+
+
+def test_a_table_that_cannot_be_read_is_not_overwritten(tmp_path):
+    environment = suite.environment(SETTINGS)
+    write_speed(tmp_path, {"loops": [row("one", 10.0)]}, environment)
+    (path,) = tmp_path.glob("tables/*-loops.csv")
+    path.write_text("not,a\ntable of,speeds")
+    with pytest.raises(UserError, match="is not a table of speeds"):
+        write_speed(tmp_path, {"loops": [row("two", 10.0)]}, environment)
+    assert path.read_text() == "not,a\ntable of,speeds"
+
+
+def test_commits_of_digits_stay_as_they_are(tmp_path):
+    environment = {**suite.environment(SETTINGS), "git": {"commit": "0123456789", "dirty": False}}
+    write_speed(tmp_path, {"loops": [row("one", 10.0)]}, environment)
+    write_speed(tmp_path, {"loops": [row("two", 20.0)]}, environment)
+    (path,) = tmp_path.glob("tables/*-loops.csv")
+    assert pd.read_csv(path, dtype=str)["commit"].tolist() == ["0123456", "0123456"]
