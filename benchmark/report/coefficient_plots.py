@@ -67,7 +67,7 @@ def _figure(section: Section, panels: list[tuple[str, str]]) -> Figure:
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * down + 0.4), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     for ax, (row, dataset) in zip(axes, panels, strict=False):
         _draw(ax, layer_coefficients(section.of(row, dataset, "done")))
         ax.set_title(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)

@@ -46,7 +46,7 @@ def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
     counts = [len(lines) for lines in panels.values()]
     height = LINE_HEIGHT * sum(counts) + 0.7 * len(panels) + 0.3
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).flat
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).ravel()
     for ax, (dataset, lines) in zip(axes, panels.items(), strict=True):
         _draw(ax, section, dataset, lines)
     figure.supxlabel("test error minus the baseline's (percentage points)", fontsize=STYLE["font.size"])

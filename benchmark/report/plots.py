@@ -63,7 +63,7 @@ def _figure(section: Section) -> Figure:
     legend_lines = -(-len(section.rows) // (LEGEND_COLUMNS * across)) + 1
     width, height = PANEL[0] * across, PANEL[1] * down + LEGEND_LINE * legend_lines
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     styles = dict(zip(section.rows, line_styles(), strict=False))
     lines = {}
     for ax, dataset in zip(axes, panels, strict=False):

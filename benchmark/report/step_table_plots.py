@@ -82,9 +82,9 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
     norm = CenteredNorm(DENSENET, REACH)
     across = max(map(len, found.values()))
     figure = Figure(figsize=(PANEL[0] * across + 0.8, PANEL[1] * len(found) + 0.4), layout="constrained")
-    lines = figure.subfigures(len(found), squeeze=False).flat
+    lines = figure.subfigures(len(found), squeeze=False).ravel()
     for line, ((row, dataset), tables) in zip(lines, found.items(), strict=True):
-        axes = line.subplots(1, across, squeeze=False).flat
+        axes = line.subplots(1, across, squeeze=False).ravel()
         for ax, (number, (name, table)) in zip(axes, enumerate(tables.items()), strict=False):
             image = _draw(ax, table, norm)
             ax.set_title(name if name == "start" else f"block {number}", fontsize=8)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,15 @@ def test_coefficients_are_drawn_for_the_rows_that_learned_any(results, add_run):
     assert [path.name for path in paths] == ["cifar-coefficients-paper.svg", "cifar-coefficients-paper.png"]
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_coefficients(EXPERIMENT, results)] == before
+
+
+def test_panels_without_a_network_are_hidden(results, add_run):
+    """Four panels take two lines of three; a panel with nothing in it is not shown."""
+    for row in ("cifar_hbnet20", "cifar_hbnet20-fixed_point", "cifar_hbnet20-free", "cifar_agdresnet20"):
+        add_run(row, coefficients=learned(0.4, 0.6))
+    write_coefficients(EXPERIMENT, results)
+    (panels,) = (len(re.findall('id="axes_', path.read_text())) for path in results.glob("plots/*.svg"))
+    assert panels == 4
 
 
 def test_records_without_coefficients_are_left_out(results, add_run):

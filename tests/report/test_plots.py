@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 
 from benchmark.experiments.cifar import EXPERIMENT
@@ -35,6 +37,14 @@ def test_curve_has_a_line_for_each_seed(results, add_run):
 def test_error_of_zero_can_be_drawn(results, add_run):
     add_run(error=0.0)
     assert len(write_learning_curves(EXPERIMENT, results)) == 2
+
+
+def test_panels_without_a_data_set_are_hidden(results, add_run):
+    """Three panels take two lines of two."""
+    for dataset, data in [("cifar10", "CIFAR-10"), ("cifar10+", "CIFAR-10"), ("cifar100", "CIFAR-100")]:
+        add_run(dataset=dataset, data=data)
+    picture, _ = write_learning_curves(EXPERIMENT, results)
+    assert len(re.findall('id="axes_', picture.read_text())) == 3
 
 
 def test_nothing_to_draw(results, add_run):
