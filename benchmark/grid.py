@@ -1,7 +1,7 @@
 """Many runs: what is asked for, which cells, and one after another in this process."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,11 @@ def select_cells(
     subset: bool = False,
     devices: int = 1,
     sync_batchnorm: bool = False,
+    note: Callable[[str], object] = lambda line: None,
 ) -> list[tuple[Cell, Source]]:
     """The resolved cells that a command asks for, each with its data; ``devices`` share every batch.
+
+    Cells of data sets that ``data_dir`` does not hold are left out with a ``note``, unless they were named.
 
     Raises:
         UserError: an unknown profile, data set, row or precision, nothing matches, or a batch cannot be shared.
@@ -66,6 +69,8 @@ def select_cells(
     missing = [name for name, source in sources.items() if source is None]
     if missing and (datasets or not found):
         raise UserError(f"{data_dir} holds images of another data set than {', '.join(missing)}")
+    if missing:
+        note(f"{', '.join(missing)} left out: {data_dir} holds images of another data set")
     for _, source in found:
         if not 0 <= validation < source.num_train:
             raise UserError(f"cannot hold out {validation} of {source.num_train} training images")

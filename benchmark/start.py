@@ -151,6 +151,7 @@ def _select(
         image_size=command.image_size,
         resized=command.cache,
         subset=command.subset,
+        note=lambda line: print(line, file=sys.stderr),
         **sharing,
     )
     return grid.check_networks(cells)

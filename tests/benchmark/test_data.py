@@ -6,6 +6,7 @@ import pytest
 
 from benchmark import data, grid
 from benchmark.data import CIFAR_SIZES, find_source
+from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from datamodules.images import scan_images
 from tests.datamodules.folders import png, write_folder
@@ -37,6 +38,16 @@ def test_the_official_release_goes_before_other_images_beside_it(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
     assert find_source("cifar10", tmp_path).name == "CIFAR-10"
     assert find_source("cifar100", tmp_path).name == "CIFAR-100"
+
+
+def test_data_sets_that_a_folder_does_not_hold_are_left_out_with_a_note(tmp_path):
+    cifar_like(tmp_path)
+    words, notes = (get_experiment("cifar"), tmp_path, "cpu"), []
+    cells = grid.select_cells(*words, only=["cifar_resnet20"], note=notes.append)
+    assert {cell.data.name for cell, _ in cells} == {"cifar10"}
+    assert notes == [f"cifar100 left out: {tmp_path} holds images of another data set"]
+    with pytest.raises(UserError, match="holds images of another data set than cifar100"):
+        grid.select_cells(*words, only=["cifar_resnet20"], datasets=["cifar10", "cifar100"], note=notes.append)
 
 
 def test_a_row_named_as_a_network_keeps_its_protocol(tmp_path):
