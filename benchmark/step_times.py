@@ -20,8 +20,22 @@ from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.specs import NetworkSpec
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES
+from lightning_modules.networks import network_definition
 
-COLUMNS = ("network", "options", "multiply-adds", "batch size", "precision", "ms", "device", "torch", "commit")
+COLUMNS = (
+    "network",
+    "options",
+    "definition",
+    "multiply-adds",
+    "batch size",
+    "precision",
+    "ms",
+    "device",
+    "torch",
+    "commit",
+)
+NEWER = "definition"
+"""The one column that older tables lack; their networks are of definition 1."""
 SIZES = ("depth", "dropout")
 """Options that leave a network the same kind: a size, and what costs next to nothing."""
 NOT_TRAINED_SO = "reduce-overhead"
@@ -80,17 +94,19 @@ def kind(network: NetworkSpec) -> str:
 def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
     """The times of a table, in one precision or ("auto") in any, since runs then take the faster one.
 
+    Lines of a network that has another definition now are left out: they are of another network.
+
     Raises:
         UserError: there is no such table, or it is not one of step times; says which line is wrong.
     """
     rows = []
     for number, line in enumerate(_read(path)[1], 2):
         try:
-            row = _step_time(line)
+            row, is_current = _step_time(line), _is_current(line)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
-        if precision in ("auto", row.precision) and line.get("compile") != NOT_TRAINED_SO:
+        if precision in ("auto", row.precision) and is_current and line.get("compile") != NOT_TRAINED_SO:
             rows.append(row)
     if not rows:
         wanted = "step times" if precision == "auto" else f"step times in {precision}"
@@ -98,9 +114,19 @@ def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
     return StepTimes(path, tuple(rows))
 
 
-def _step_time(line: Mapping[str, str]) -> StepTime:
+def _is_current(line: Mapping[str, Any]) -> bool:
+    """Whether the network of a line is defined as it was when it was measured."""
+    network = _network(line)
+    return int(line.get(NEWER) or 1) == network_definition(network.name, network.options)
+
+
+def _network(line: Mapping[str, Any]) -> NetworkSpec:
     named = parse_network(line["network"]).network
-    network = NetworkSpec(named.name, {**named.options, **json.loads(line.get("options") or "{}")})
+    return NetworkSpec(named.name, {**named.options, **json.loads(line.get("options") or "{}")})
+
+
+def _step_time(line: Mapping[str, str]) -> StepTime:
+    network = _network(line)
     multiply_adds = line.get("multiply-adds") or complexity(network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
     ms, batch_size = float(line.get("ours ms") or line["ms"]), int(line["batch size"])
     if not (0 < ms < math.inf and batch_size > 0 and int(multiply_adds) > 0):
@@ -117,7 +143,8 @@ def check_step_times(path: Path, device: str) -> None:
     if not path.exists():
         return
     columns, lines = _read(path)
-    if tuple(columns) != COLUMNS or any(set(line) != set(COLUMNS) for line in lines):
+    older = tuple(name for name in COLUMNS if name != NEWER)
+    if tuple(columns) not in (COLUMNS, older) or any(set(line) != set(columns) for line in lines):
         raise UserError(f"{path} is not a table of plan --save-step-times; give another name")
     for line in lines:
         if line["device"] != device:
@@ -144,6 +171,7 @@ def add_step_times(path: Path, times: Iterable[StepTime], origin: Mapping[str, A
             {
                 "network": time.network.name,
                 "options": json.dumps(time.network.options, sort_keys=True),
+                NEWER: network_definition(time.network.name, time.network.options),
                 "multiply-adds": time.multiply_adds,
                 "batch size": time.batch_size,
                 "precision": time.precision,

@@ -44,6 +44,7 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
             paths.append(path)
             write_atomically(path, text)
     paths.append(tables / f"{stem}.md")
+    kept = {name: _tell_apart(rows) for name, rows in kept.items()}
     write_atomically(paths[-1], to_text(kept, environment["device"]))
     if kept["loops"]:
         with rc_context(STYLE):
@@ -210,7 +211,25 @@ def _merge(path: Path, rows: list[Row]) -> list[Row]:
 def _key(row: Row) -> tuple[str, ...]:
     """What a row is of."""
     names = ("network", "precision", "compile", "batch size", "way", "runs")
-    return tuple(str(row[name]) for name in names if name == "network" or name in row)
+    return str(_definition(row)), *(str(row[name]) for name in names if name == "network" or name in row)
+
+
+def _definition(row: Row) -> int:
+    """Of the row's network; rows from before there was more than one do not say it."""
+    return int(row.get("definition") or 1)
+
+
+def _tell_apart(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with the definition in the name of those whose network was measured in a newer one, too."""
+    newest: dict[str, int] = {}
+    for row in rows:
+        newest[row["network"]] = max(_definition(row), newest.get(row["network"], 1))
+    return [
+        {**row, "network": f"{row['network']} (definition {_definition(row)})"}
+        if _definition(row) < newest[row["network"]]
+        else row
+        for row in rows
+    ]
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:

@@ -29,7 +29,7 @@ from benchmark.speed.loops import (
 )
 from benchmark.speed.measure import PHASES, peak_memory, steps_within, time_in_turns, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
-from lightning_modules.networks import list_networks
+from lightning_modules.networks import list_networks, network_definition
 
 NETWORKS = (
     "cifar_resnet20",
@@ -316,7 +316,12 @@ def input_environment() -> dict[str, Any]:
 def _how(task: Task) -> Row:
     recipe = task.recipe
     mode = next(name for name, value in COMPILE.items() if value == recipe.compile)
-    return {"precision": recipe.precision, "channels_last": recipe.channels_last, "compile": mode}
+    return {
+        "definition": network_definition(task.network.name, task.network.options),
+        "precision": recipe.precision,
+        "channels_last": recipe.channels_last,
+        "compile": mode,
+    }
 
 
 def _utilisation(operations: float, task: Task) -> float | None:

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from benchmark.errors import UserError
@@ -178,6 +179,23 @@ def test_options_of_any_kind_survive_the_table(tmp_path):
     step = StepTime(NetworkSpec("cifar_resnet20", options), 123, 64, "32-true", 0.5)
     add_step_times(path, [step], ORIGIN)
     assert read_step_times(path).rows == (step,)
+
+
+def test_times_of_an_older_definition_are_kept_and_not_planned_with(tmp_path):
+    """A table from before AGD-Net's default changed does not say which AGD-Net a bare name is."""
+    both = {"reading": "residual", "coefficients": "learned"}
+    steps = [StepTime(NetworkSpec("cifar_agdnet40", o), 123, 64, "32-true", s) for o, s in [(both, 0.5), ({}, 0.4)]]
+    path = tmp_path / "times.csv"
+    add_step_times(path, steps, ORIGIN)
+    assert read_step_times(path).rows == tuple(steps)
+    pd.read_csv(path).drop(columns="definition").to_csv(path, index=False)
+    assert read_step_times(path).rows == (steps[0],)
+    add_step_times(path, [replace(steps[1], seconds=0.3)], ORIGIN)
+    assert [row.seconds for row in read_step_times(path).rows] == [0.5, 0.3]
+    assert pd.read_csv(path)["ms"].tolist() == [500, 400, 300]
+    path.write_text(path.read_text().replace(",2,123", ",two,123"))
+    with pytest.raises(UserError, match="line 4, is not a step time: invalid literal"):
+        read_step_times(path)
 
 
 def test_no_table_is_overwritten(plan, tmp_path):

@@ -39,6 +39,18 @@ def test_what_was_measured_before_stays_unless_measured_again(tmp_path):
     assert "Medians of 21, 6 steps" in path.with_name(path.name.replace("-loops.csv", ".md")).read_text()
 
 
+def test_a_network_that_was_defined_anew_has_a_row_of_its_own(tmp_path):
+    environment = suite.environment(SETTINGS)
+    write_speed(tmp_path, {"loops": [row("one", 10.0), row("two", 20.0)]}, environment)
+    for milliseconds in (11.0, 12.0):
+        paths = write_speed(tmp_path, {"loops": [row("one", milliseconds) | {"definition": 2}]}, environment)
+    table = pd.read_csv(paths[0])
+    assert list(zip(table["network"], table["ours ms"], strict=True)) == [("one", 10), ("two", 20), ("one", 12)]
+    text = paths[1].read_text()
+    assert [name in text for name in ("| one (definition 1) |", "| two ", "| one ")] == [True] * 3
+    assert "(definition 2)" not in text
+
+
 def test_a_table_that_cannot_be_read_is_not_overwritten(tmp_path):
     environment = suite.environment(SETTINGS)
     write_speed(tmp_path, {"loops": [row("one", 10.0)]}, environment)
