@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,17 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
     except (ValueError, SyntaxError, TypeError, MemoryError):
         return text
+
+
+def parse_definition(value: str | float | None) -> int:
+    """The definition of a network in a cell of a table; 1 in an empty one, from before there were more.
+
+    Raises:
+        ValueError: it is no whole number from 1 on.
+    """
+    number = 1.0 if value in (None, "") else float(value)
+    if math.isnan(number):
+        return 1
+    if not (number.is_integer() and number >= 1):
+        raise ValueError(f"definition {value!r} is no whole number from 1 on")
+    return int(number)

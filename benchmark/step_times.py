@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.arguments import parse_network
+from benchmark.arguments import parse_definition, parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
@@ -57,10 +57,11 @@ class StepTime:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """A device's times, and the table that they come from."""
+    """A device's times, and the table that they come from; ``older``: its lines of networks since defined anew."""
 
     path: Path
     rows: tuple[StepTime, ...]
+    older: int = 0
 
     def seconds_per_image(self, network: NetworkSpec, multiply_adds: int, batch_size: int) -> tuple[float, bool]:
         """Of the network, or by multiply-adds from the one of its kind that is nearest in size.
@@ -76,8 +77,9 @@ class StepTimes:
         alike = [row for row in self.rows if kind(row.network) == kind(network) and row.batch_size == batch_size]
         if not alike:
             raise UserError(
-                f"{self.path} has no step of {_text(network)} with a batch of {batch_size}; measure it on that "
-                "device: python -m benchmark plan ... --save-step-times FILE"
+                f"{self.path} has no step of {_text(network)} with a batch of {batch_size}"
+                f"{_set_aside(self.older)}; measure it on that device: "
+                "python -m benchmark plan ... --save-step-times FILE"
             )
         distance = min(_distance(row.multiply_adds, multiply_adds) for row in alike)
         near = (row for row in alike if _distance(row.multiply_adds, multiply_adds) < distance + SAME_SIZE)
@@ -99,25 +101,34 @@ def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
     Raises:
         UserError: there is no such table, or it is not one of step times; says which line is wrong.
     """
-    rows = []
+    rows, older = [], 0
     for number, line in enumerate(_read(path)[1], 2):
         try:
             row, is_current = _step_time(line), _is_current(line)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
+        older += not is_current
         if precision in ("auto", row.precision) and is_current and line.get("compile") != NOT_TRAINED_SO:
             rows.append(row)
     if not rows:
         wanted = "step times" if precision == "auto" else f"step times in {precision}"
-        raise UserError(f"{path} has no {wanted}; it must be a table of `make speed` or of plan --save-step-times")
-    return StepTimes(path, tuple(rows))
+        raise UserError(
+            f"{path} has no {wanted}{_set_aside(older)}; it must be a table of `make speed` or of plan "
+            "--save-step-times"
+        )
+    return StepTimes(path, tuple(rows), older)
+
+
+def _set_aside(older: int) -> str:
+    """What a refusal adds where lines were left out."""
+    return f" ({older} of networks that were defined otherwise, see the column {NEWER})" if older else ""
 
 
 def _is_current(line: Mapping[str, Any]) -> bool:
     """Whether the network of a line is defined as it was when it was measured."""
     network = _network(line)
-    return int(line.get(NEWER) or 1) == network_definition(network.name, network.options)
+    return parse_definition(line.get(NEWER)) == network_definition(network.name, network.options)
 
 
 def _network(line: Mapping[str, Any]) -> NetworkSpec:
@@ -149,6 +160,10 @@ def check_step_times(path: Path, device: str) -> None:
     for line in lines:
         if line["device"] != device:
             raise UserError(f"{path} is of {line['device']}, not of {device}; give another name")
+        try:
+            parse_definition(line.get(NEWER))
+        except ValueError as error:
+            raise UserError(f"{path} cannot be added to: {error}") from error
 
 
 def add_step_times(path: Path, times: Iterable[StepTime], origin: Mapping[str, Any]) -> None:

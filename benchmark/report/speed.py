@@ -11,11 +11,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from benchmark.arguments import parse_definition, parse_network
 from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
 from benchmark.report.layout import NOTHING, three_digits
+from lightning_modules.networks import network_definition
 
 Row = Mapping[str, Any]
 
@@ -211,25 +213,23 @@ def _merge(path: Path, rows: list[Row]) -> list[Row]:
 def _key(row: Row) -> tuple[str, ...]:
     """What a row is of."""
     names = ("network", "precision", "compile", "batch size", "way", "runs")
-    return str(_definition(row)), *(str(row[name]) for name in names if name == "network" or name in row)
-
-
-def _definition(row: Row) -> int:
-    """Of the row's network; rows from before there was more than one do not say it."""
-    return int(row.get("definition") or 1)
+    return str(parse_definition(row.get("definition"))), *(
+        str(row[name]) for name in names if name == "network" or name in row
+    )
 
 
 def _tell_apart(rows: Sequence[Row]) -> list[Row]:
-    """The rows, with the definition in the name of those whose network was measured in a newer one, too."""
-    newest: dict[str, int] = {}
-    for row in rows:
-        newest[row["network"]] = max(_definition(row), newest.get(row["network"], 1))
-    return [
-        {**row, "network": f"{row['network']} (definition {_definition(row)})"}
-        if _definition(row) < newest[row["network"]]
-        else row
-        for row in rows
-    ]
+    """The rows, with the definition in the name of those whose network is defined otherwise now."""
+    return [{**row, "network": _name(row["network"], parse_definition(row.get("definition")))} for row in rows]
+
+
+def _name(text: str, definition: int) -> str:
+    try:
+        network = parse_network(text).network
+    except UserError:
+        return text
+    is_current = definition == network_definition(network.name, network.options)
+    return text if is_current else f"{text} (definition {definition})"
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:

@@ -193,9 +193,14 @@ def test_times_of_an_older_definition_are_kept_and_not_planned_with(tmp_path):
     add_step_times(path, [replace(steps[1], seconds=0.3)], ORIGIN)
     assert [row.seconds for row in read_step_times(path).rows] == [0.5, 0.3]
     assert pd.read_csv(path)["ms"].tolist() == [500, 400, 300]
-    path.write_text(path.read_text().replace(",2,123", ",two,123"))
-    with pytest.raises(UserError, match="line 4, is not a step time: invalid literal"):
+    assert read_step_times(path).older == 1
+    path.write_text(path.read_text().replace(",2,123", ",2.0,123"))
+    assert len(read_step_times(path).rows) == 2
+    path.write_text(path.read_text().replace(",2.0,123", ",two,123"))
+    with pytest.raises(UserError, match="line 4, is not a step time: could not convert"):
         read_step_times(path)
+    with pytest.raises(UserError, match="cannot be added to: could not convert"):
+        add_step_times(path, steps, ORIGIN)
 
 
 def test_no_table_is_overwritten(plan, tmp_path):

@@ -1,5 +1,7 @@
 """The speed tables are added to row by row, and never lose one."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -40,15 +42,24 @@ def test_what_was_measured_before_stays_unless_measured_again(tmp_path):
 
 
 def test_a_network_that_was_defined_anew_has_a_row_of_its_own(tmp_path):
-    environment = suite.environment(SETTINGS)
-    write_speed(tmp_path, {"loops": [row("one", 10.0), row("two", 20.0)]}, environment)
+    environment, agd, dense = suite.environment(SETTINGS), "cifar_agdnet40", "cifar_densenet40"
+    write_speed(tmp_path, {"loops": [row(agd, 10.0), row(dense, 20.0)]}, environment)
     for milliseconds in (11.0, 12.0):
-        paths = write_speed(tmp_path, {"loops": [row("one", milliseconds) | {"definition": 2}]}, environment)
+        paths = write_speed(tmp_path, {"loops": [row(agd, milliseconds) | {"definition": 2}]}, environment)
     table = pd.read_csv(paths[0])
-    assert list(zip(table["network"], table["ours ms"], strict=True)) == [("one", 10), ("two", 20), ("one", 12)]
-    text = paths[1].read_text()
-    assert [name in text for name in ("| one (definition 1) |", "| two ", "| one ")] == [True] * 3
-    assert "(definition 2)" not in text
+    assert list(zip(table["network"], table["ours ms"], strict=True)) == [(agd, 10), (dense, 20), (agd, 12)]
+    names = re.findall(r"^\| (cifar.*?) +\|", paths[1].read_text(), re.MULTILINE)
+    assert names == [f"{agd} (definition 1)", dense, agd]
+
+
+@pytest.mark.parametrize("definition", ["inf", "0", "1.5", "two"])
+def test_a_definition_that_is_none_makes_no_table_of_speeds(tmp_path, definition):
+    environment = suite.environment(SETTINGS)
+    path, *_ = write_speed(tmp_path, {"loops": [row("one", 10.0) | {"definition": 1}]}, environment)
+    pd.read_csv(path).assign(definition=definition).to_csv(path, index=False)
+    with pytest.raises(UserError, match="is not a table of speeds"):
+        write_speed(tmp_path, {"loops": [row("two", 10.0)]}, environment)
+    assert "one" in path.read_text()
 
 
 def test_a_table_that_cannot_be_read_is_not_overwritten(tmp_path):
