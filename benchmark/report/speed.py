@@ -11,13 +11,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from benchmark.arguments import parse_definition, parse_network
+from benchmark.arguments import parse_definition
 from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
 from benchmark.report.layout import NOTHING, three_digits
-from lightning_modules.networks import network_definition
 
 Row = Mapping[str, Any]
 
@@ -46,7 +45,7 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
             paths.append(path)
             write_atomically(path, text)
     paths.append(tables / f"{stem}.md")
-    kept = {name: _tell_apart(rows) for name, rows in kept.items()}
+    kept = _tell_apart(kept)
     write_atomically(paths[-1], to_text(kept, environment["device"]))
     if kept["loops"]:
         with rc_context(STYLE):
@@ -218,18 +217,17 @@ def _key(row: Row) -> tuple[str, ...]:
     )
 
 
-def _tell_apart(rows: Sequence[Row]) -> list[Row]:
-    """The rows, with the definition in the name of those whose network is defined otherwise now."""
-    return [{**row, "network": _name(row["network"], parse_definition(row.get("definition")))} for row in rows]
+def _tell_apart(tables: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """The rows, with the definition in the name of those whose network was measured in a newer one, too."""
+    newest: dict[str, int] = {}
+    for row in (row for rows in tables.values() for row in rows):
+        newest[row["network"]] = max(parse_definition(row.get("definition")), newest.get(row["network"], 1))
+    return {name: [_with_definition(row, newest[row["network"]]) for row in rows] for name, rows in tables.items()}
 
 
-def _name(text: str, definition: int) -> str:
-    try:
-        network = parse_network(text).network
-    except UserError:
-        return text
-    is_current = definition == network_definition(network.name, network.options)
-    return text if is_current else f"{text} (definition {definition})"
+def _with_definition(row: Row, newest: int) -> Row:
+    definition = parse_definition(row.get("definition"))
+    return row if definition == newest else {**row, "network": f"{row['network']} (definition {definition})"}
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:
