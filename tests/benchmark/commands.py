@@ -22,7 +22,7 @@ def command(*words, **environment):
 
 
 def assert_mistake(done, *parts):
-    """Exit 2 and one line of error that contains the parts; a note on decoding may stand before it."""
+    """Exit 2 and one line of error that contains the parts; notes may precede it: decoding, data left out."""
     assert done.returncode == 2, done.stderr
     *before, error = done.stderr.strip().splitlines()
     assert all(line.startswith("decoding ") or " left out: " in line for line in before), done.stderr
