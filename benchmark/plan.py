@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
@@ -137,7 +137,7 @@ class MeasuredTimes:
 def _without_dropout(network: NetworkSpec) -> NetworkSpec:
     """It costs next to nothing."""
     options = {name: value for name, value in network.options.items() if name != "dropout"}
-    return NetworkSpec(network.name, options)
+    return replace(network, options=options)
 
 
 def measured_steps(runs: Iterable[PlannedRun]) -> list[StepTime]:

@@ -20,7 +20,6 @@ from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.specs import NetworkSpec
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES
-from lightning_modules.networks import network_definition
 
 COLUMNS = (
     "network",
@@ -57,11 +56,10 @@ class StepTime:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """A device's times, and the table that they come from; ``older``: its lines of networks since defined anew."""
+    """A device's times, and the table that they come from."""
 
     path: Path
     rows: tuple[StepTime, ...]
-    older: int = 0
 
     def seconds_per_image(self, network: NetworkSpec, multiply_adds: int, batch_size: int) -> tuple[float, bool]:
         """Of the network, or by multiply-adds from the one of its kind that is nearest in size.
@@ -77,9 +75,8 @@ class StepTimes:
         alike = [row for row in self.rows if kind(row.network) == kind(network) and row.batch_size == batch_size]
         if not alike:
             raise UserError(
-                f"{self.path} has no step of {_text(network)} with a batch of {batch_size}"
-                f"{_set_aside(self.older)}; measure it on that device: "
-                "python -m benchmark plan ... --save-step-times FILE"
+                f"{self.path} has no step of {_text(network)} with a batch of {batch_size}; measure it on that "
+                "device: python -m benchmark plan ... --save-step-times FILE"
             )
         distance = min(_distance(row.multiply_adds, multiply_adds) for row in alike)
         near = (row for row in alike if _distance(row.multiply_adds, multiply_adds) < distance + SAME_SIZE)
@@ -88,56 +85,36 @@ class StepTimes:
 
 
 def kind(network: NetworkSpec) -> str:
-    """What networks share that differ in size alone: the registered name without its depth, and the options."""
+    """What networks share that differ in size alone: the name without its depth, the definition and the options."""
     options = {name: value for name, value in network.options.items() if name not in SIZES}
-    return re.sub(r"\d+$", "", network.name) + json.dumps(options, sort_keys=True)
+    return re.sub(r"\d+$", "", network.name) + json.dumps([network.definition, options], sort_keys=True)
 
 
 def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
     """The times of a table, in one precision or ("auto") in any, since runs then take the faster one.
 
-    Lines of a network that has another definition now are left out: they are of another network.
-
     Raises:
         UserError: there is no such table, or it is not one of step times; says which line is wrong.
     """
-    rows, older = [], 0
+    rows = []
     for number, line in enumerate(_read(path)[1], 2):
         try:
-            row, is_current = _step_time(line), _is_current(line)
+            row = _step_time(line)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
-        older += not is_current
-        if precision in ("auto", row.precision) and is_current and line.get("compile") != NOT_TRAINED_SO:
+        if precision in ("auto", row.precision) and line.get("compile") != NOT_TRAINED_SO:
             rows.append(row)
     if not rows:
         wanted = "step times" if precision == "auto" else f"step times in {precision}"
-        raise UserError(
-            f"{path} has no {wanted}{_set_aside(older)}; it must be a table of `make speed` or of plan "
-            "--save-step-times"
-        )
-    return StepTimes(path, tuple(rows), older)
-
-
-def _set_aside(older: int) -> str:
-    """What a refusal adds where lines were left out."""
-    return f" ({older} of networks that were defined otherwise, see the column {NEWER})" if older else ""
-
-
-def _is_current(line: Mapping[str, Any]) -> bool:
-    """Whether the network of a line is defined as it was when it was measured."""
-    network = _network(line)
-    return parse_definition(line.get(NEWER)) == network_definition(network.name, network.options)
-
-
-def _network(line: Mapping[str, Any]) -> NetworkSpec:
-    named = parse_network(line["network"]).network
-    return NetworkSpec(named.name, {**named.options, **json.loads(line.get("options") or "{}")})
+        raise UserError(f"{path} has no {wanted}; it must be a table of `make speed` or of plan --save-step-times")
+    return StepTimes(path, tuple(rows))
 
 
 def _step_time(line: Mapping[str, str]) -> StepTime:
-    network = _network(line)
+    named = parse_network(line["network"]).network
+    options = {**named.options, **json.loads(line.get("options") or "{}")}
+    network = NetworkSpec(named.name, options, parse_definition(line.get(NEWER)))
     multiply_adds = line.get("multiply-adds") or complexity(network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
     ms, batch_size = float(line.get("ours ms") or line["ms"]), int(line["batch size"])
     if not (0 < ms < math.inf and batch_size > 0 and int(multiply_adds) > 0):
@@ -186,7 +163,7 @@ def add_step_times(path: Path, times: Iterable[StepTime], origin: Mapping[str, A
             {
                 "network": time.network.name,
                 "options": json.dumps(time.network.options, sort_keys=True),
-                NEWER: network_definition(time.network.name, time.network.options),
+                NEWER: time.network.definition,
                 "multiply-adds": time.multiply_adds,
                 "batch size": time.batch_size,
                 "precision": time.precision,
@@ -213,5 +190,7 @@ def _distance(one: int, other: int) -> float:
 
 
 def _text(network: NetworkSpec) -> str:
-    options = ",".join(f"{name}={value}" for name, value in network.options.items() if name not in SIZES)
-    return network.name + (f" ({options})" if options else "")
+    options = [f"{name}={value}" for name, value in network.options.items() if name not in SIZES]
+    if network.definition > 1:
+        options.append(f"definition {network.definition}")
+    return network.name + (f" ({','.join(options)})" if options else "")

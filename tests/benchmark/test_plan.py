@@ -183,19 +183,22 @@ def test_options_of_any_kind_survive_the_table(tmp_path):
 
 def test_times_of_an_older_definition_are_kept_and_not_planned_with(tmp_path):
     """A table from before AGD-Net's default changed does not say which AGD-Net a bare name is."""
-    both = {"reading": "residual", "coefficients": "learned"}
-    steps = [StepTime(NetworkSpec("cifar_agdnet40", o), 123, 64, "32-true", s) for o, s in [(both, 0.5), ({}, 0.4)]]
+    named = NetworkSpec("cifar_agdnet40", {"reading": "residual", "coefficients": "learned"})
+    bare = NetworkSpec("cifar_agdnet40", definition=2)
+    steps = [StepTime(named, 123, 64, "32-true", 0.5), StepTime(bare, 123, 64, "32-true", 0.4)]
     path = tmp_path / "times.csv"
     add_step_times(path, steps, ORIGIN)
     assert read_step_times(path).rows == tuple(steps)
     pd.read_csv(path).drop(columns="definition").to_csv(path, index=False)
-    assert read_step_times(path).rows == (steps[0],)
+    older = read_step_times(path)
+    assert older.seconds_per_image(named, 123, 64) == (0.5 / 64, False)
+    with pytest.raises(UserError, match=r"has no step of cifar_agdnet40 \(definition 2\) with a batch of 64"):
+        older.seconds_per_image(bare, 123, 64)
     add_step_times(path, [replace(steps[1], seconds=0.3)], ORIGIN)
-    assert [row.seconds for row in read_step_times(path).rows] == [0.5, 0.3]
+    assert read_step_times(path).seconds_per_image(bare, 123, 64) == (0.3 / 64, False)
     assert pd.read_csv(path)["ms"].tolist() == [500, 400, 300]
-    assert read_step_times(path).older == 1
     path.write_text(path.read_text().replace(",2,123", ",2.0,123"))
-    assert len(read_step_times(path).rows) == 2
+    assert read_step_times(path).seconds_per_image(bare, 123, 64) == (0.3 / 64, False)
     path.write_text(path.read_text().replace(",2.0,123", ",two,123"))
     with pytest.raises(UserError, match="line 4, is not a step time: could not convert"):
         read_step_times(path)
