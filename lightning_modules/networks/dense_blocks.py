@@ -157,7 +157,7 @@ class MultiStepDenseBlock(DenseBlock):
 
     Fixed coefficients need no sum over all earlier features: the linear terms of layer k are -r_k with
     r_k = beta_{k+1} (x_k + r_{k-1}), r_0 = 0, which is the table's own recursion. Learned coefficients start from
-    the table's rows, k + 1 scalars in layer k; no recursion holds, and the sum is one 1x1 convolution.
+    the table's rows, k + 1 scalars in layer k, and no recursion holds.
 
     Args:
         reading, coefficients: see ``updates``.
@@ -196,24 +196,26 @@ class MultiStepDenseBlock(DenseBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
-        features, last, momentum = [x], None, None
+        features, past, momentum = [x], [], None
         for k in range(len(self.layers)):
             new = self.read(features, k)
             if k and self.linear_terms:
                 if self.reading == "residual":
-                    new = new + last
-                elif not self.learned:
-                    momentum = self.betas[k + 1] * (last if momentum is None else last + momentum)
+                    new = new + past[-1]
+                elif self.learned:
+                    new = new + past[-1]
+                    for factor, x_j in zip(-self.table[k][1:], past, strict=True):
+                        new = new + factor * x_j
+                else:
+                    momentum = self.betas[k + 1] * (past[-1] if momentum is None else past[-1] + momentum)
                     new = new - momentum
-            features, last = self.grow(features, new), new
+            features = self.grow(features, new)
+            past = [*past, new] if self.learned and self.reading == "fixed_point" else [new]
         return concatenate(features)
 
     def transform(self, x: Tensor, k: int) -> Tensor:
-        """Layer k's convolutions, and its linear terms if only the sum over all of x gives them."""
-        new = self.layers[k](x, self._scale(k))
-        if k and self.linear_terms and self.learned and self.reading == "fixed_point":
-            new = new + F.conv2d(x, self._linear_weight(k))
-        return new
+        """Layer k's convolutions of the scaled features."""
+        return self.layers[k](x, self._scale(k))
 
     def _scale(self, k: int) -> Tensor:
         return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")
@@ -222,10 +224,3 @@ class MultiStepDenseBlock(DenseBlock):
         """(j,) factors of x_0, x_1, ... -> one factor for each of their channels."""
         first, others = factors[:1], factors[1:]
         return torch.cat([first.expand(self.in_channels), others.repeat_interleave(self.growth)])
-
-    def _linear_weight(self, k: int) -> Tensor:
-        """The map x -> x_k - sum_{1<=j<=k} h^j x_j as a 1x1 convolution's weight, (growth, channels of x, 1, 1)."""
-        eye = torch.eye(self.growth, device=self.table[k].device, dtype=self.table[k].dtype)
-        weight = torch.kron(-self.table[k][1:], eye)
-        weight = F.pad(weight, (self.in_channels, 0))
-        return (weight + F.pad(eye, (weight.shape[1] - self.growth, 0)))[:, :, None, None]
