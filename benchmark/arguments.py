@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,11 +81,13 @@ def read_table(path: Path) -> list[list[float]]:
 
 
 def _value(text: str) -> Any:
-    """A Python literal, true or false in any case, or the text itself."""
+    """A Python literal that a record can hold, true or false in any case, or the text itself."""
     try:
-        return ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+        json.dumps(value)
     except (ValueError, SyntaxError, TypeError, MemoryError):
         return text
+    return value
 
 
 def parse_definition(value: str | float | None) -> int:

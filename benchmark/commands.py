@@ -48,6 +48,8 @@ class Selection:
     """auto, cpu or cuda."""
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
+    compile: str = "auto"
+    """auto (on GPUs that can), off or default (of torch.compile); elsewhere a grid must keep its own."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def select_cells(
     networks: Sequence[str] = (),
     validation: int = 0,
     precision: str = "auto",
+    compile: str = "auto",
     image_size: int = 0,
     resized: bool = False,
     subset: bool = False,
@@ -44,7 +45,8 @@ def select_cells(
     Cells of data sets that ``data_dir`` does not hold are left out with a ``note``, unless they were named.
 
     Raises:
-        UserError: an unknown profile, data set, row or precision, nothing matches, or a batch cannot be shared.
+        UserError: a profile, data set, row, precision or compilation is unknown, nothing matches, or a batch
+            cannot be shared.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -52,6 +54,8 @@ def select_cells(
     for name in datasets:
         if name not in experiment.datasets:
             raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")
+    if compile not in run.COMPILE:
+        raise UserError(f"unknown --compile {compile!r}; valid: {', '.join(run.COMPILE)}")
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     if not cells:
@@ -85,7 +89,7 @@ def select_cells(
                 ),
                 data=replace(identify(cell.data, source), validation=validation),
                 recipe=replace(
-                    run.resolve_recipe(_with_precision(cell.recipe, precision), device),
+                    run.resolve_recipe(_as_asked(cell.recipe, precision, run.COMPILE[compile]), device),
                     devices=devices,
                     sync_batchnorm=sync_batchnorm,
                 ),
@@ -118,9 +122,10 @@ def _check_sharing(cell: Cell, images: int, device: str, devices: int, sync_batc
         raise UserError(f"{cell.name}: {error}; take another number of --devices") from error
 
 
-def _with_precision(recipe: RecipeSpec, precision: str) -> RecipeSpec:
-    """The recipe in the precision asked for, unless its row fixes one."""
-    return replace(recipe, precision=precision) if recipe.precision == "auto" else recipe
+def _as_asked(recipe: RecipeSpec, precision: str, compile: str | bool) -> RecipeSpec:
+    """The recipe with the precision and compilation asked for, unless its row fixes them."""
+    asked = {"precision": precision, "compile": compile}
+    return replace(recipe, **{name: value for name, value in asked.items() if getattr(recipe, name) == "auto"})
 
 
 def check_networks(cells: Sequence[tuple[Cell, Source]]) -> tuple[list[tuple[Cell, Source]], list[str]]:
@@ -152,8 +157,8 @@ def check_network(network: NetworkSpec, source: Source) -> None:
         raise UserError(f"unknown network {network.name!r}; {closest(network.name, list_networks())}")
     try:
         complexity(network, source.num_classes, source.image_shape)
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        reason = repr(error) if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise UserError(f"{network.name}: {reason}") from error
 
 

@@ -27,6 +27,7 @@ from benchmark.launchers import Place, process_name
 
 JOIN = timedelta(minutes=5)
 WAIT = timedelta(days=30)
+LOST = timedelta(minutes=30)
 POLL_SECONDS = 0.05
 T = TypeVar("T")
 
@@ -138,6 +139,7 @@ def join(place: Place, devices: int, nodes: int, device_name: str, store: distri
         store=store,
         rank=place.rank,
         world_size=place.size,
+        timeout=LOST,
         device_id=torch.device("cuda", place.local_rank) if device == "cuda" else None,
     )
     control = distributed.new_group(backend="gloo", timeout=WAIT)

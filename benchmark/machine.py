@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._triton import has_triton
 
 from benchmark.errors import UserError
 
@@ -61,6 +62,11 @@ def has_fast_bf16(device: str) -> bool:
     if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return False
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or "AuthenticAMD" in _cpu_info()
+
+
+def can_compile(device: str) -> bool:
+    """Whether ``torch.compile`` makes training faster: on a GPU that Triton supports (compute capability 7.0)."""
+    return device == "cuda" and has_triton()
 
 
 def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:

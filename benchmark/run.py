@@ -44,17 +44,21 @@ RANK_STRIDE = 1_000_000_007
 """Between the seeds of two processes: far from those of other epochs."""
 
 
+COMPILE = {"auto": "auto", "off": False, "default": True}
+"""How ``--compile`` is written."""
+
+
 class InterruptedRun(Exception):  # noqa: N818
     """The run was told to stop (Ctrl-C, SIGTERM); the same command continues it."""
 
 
 def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
-    """The recipe with its "auto" values chosen for the device: bf16 where it is fast, compilation on GPUs.
+    """The recipe with its "auto" values chosen for the device: bf16 where it is fast, compilation on GPUs that can.
 
     Raises:
         UserError: a precision that is unknown or that the device lacks.
     """
-    compile = device == "cuda" if recipe.compile == "auto" else recipe.compile
+    compile = machine.can_compile(device) if recipe.compile == "auto" else recipe.compile
     return replace(recipe, precision=machine.choose_precision(recipe.precision, device), compile=compile)
 
 

@@ -148,6 +148,7 @@ def _select(
         networks=command.network,
         validation=command.validation,
         precision=command.precision,
+        compile=command.compile,
         image_size=command.image_size,
         resized=command.cache,
         subset=command.subset,
@@ -241,5 +242,14 @@ def _confirm(seconds: float, yes: bool) -> None:
         print(estimate)
     elif not sys.stdin.isatty():
         raise UserError(f"{estimate}; add --yes to go on, or take PROFILE=short (--profile short)")
-    elif input(f"{estimate} (PROFILE=short is faster). Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+    elif not _agrees(f"{estimate} (PROFILE=short is faster). Go on? [y/N] "):
         raise UserError("not started; PROFILE=short (--profile short) is faster")
+
+
+def _agrees(question: str) -> bool:
+    """Whether the answer is yes; the end of the input (Ctrl-D) is a no."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False

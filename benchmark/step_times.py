@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from benchmark.arguments import parse_definition, parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError
@@ -152,6 +154,11 @@ def add_step_times(path: Path, times: Iterable[StepTime], origin: Mapping[str, A
     Raises:
         UserError: it is another table, of another device, or cannot be written.
     """
+    with FileLock(path.with_name(f".{path.name}.lock")):  # another command may add to it, too
+        _add(path, times, origin)
+
+
+def _add(path: Path, times: Iterable[StepTime], origin: Mapping[str, Any]) -> None:
     check_step_times(path, origin["device"])
     before = _read(path)[1] if path.exists() else []
     text = io.StringIO()

@@ -24,7 +24,7 @@ def create_trainer(
     group = group or Group()
     limit = recipe.limit_batches or None
     with quiet():
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=group.devices,
             num_nodes=group.nodes,
@@ -46,6 +46,11 @@ def create_trainer(
             limit_val_batches=limit,
             limit_test_batches=limit,
         )
+    if group.size > 1:
+        # it would ask before each batch whether the first process was told to stop, and the host would wait for the
+        # device's answer; here each process is told itself (``parallel``)
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer
 
 
 @contextmanager

@@ -104,10 +104,11 @@ class CIFAR10DataModule(ArrayDataModule):
     def _download(self, archive: Path) -> None:
         """Into a folder of its own first, so that an interrupted download leaves no archive that looks whole."""
         md5 = self.dataset.tgz_md5
-        for leftover in self.data_dir.glob(".download-*"):
+        prefix = f".download-{self.dataset.base_folder}-"  # another data set may be on its way beside this one
+        for leftover in self.data_dir.glob(f"{prefix}*"):
             shutil.rmtree(leftover)
         try:
-            with _silent(), tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
+            with _silent(), tempfile.TemporaryDirectory(dir=self.data_dir, prefix=prefix) as folder:
                 download_url(self.dataset.url, folder, archive.name, md5)
                 os.replace(Path(folder) / archive.name, archive)
         except Exception as error:

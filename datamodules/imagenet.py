@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch import Tensor
 
 from datamodules.archives import extract_archives
@@ -163,8 +164,15 @@ class ImageNetDataModule(pl.LightningDataModule):
     def _workers(self) -> int:
         if self.workers is not None:
             return self.workers
-        devices = self.trainer.num_devices if self.trainer else 1
-        return max(1, min(usable_cores() // devices, MOST_WORKERS))
+        return max(1, min(self._cores(), MOST_WORKERS))
+
+    def _cores(self) -> int:
+        """This process's share of the cores; SLURM says what each task has, others share what they may run on."""
+        environment = getattr(self.trainer.strategy, "cluster_environment", None) if self.trainer else None
+        own = os.environ.get("SLURM_CPUS_PER_TASK", "")
+        if isinstance(environment, SLURMEnvironment) and own.isdecimal():
+            return min(int(own), usable_cores())
+        return usable_cores() // (self.trainer.num_devices if self.trainer else 1)
 
 
 def asked_workers() -> int | None:

@@ -66,7 +66,13 @@ FEEDFORWARD = tuple(row for family in ("shared", "injected", "free") for row in 
 # loss blew up in trials with gradient descent, heavy ball, the optimized gradient method and triple momentum (seed
 # 0, 297 digits held out); at 0.02 triple momentum's did.
 DIGITS = RecipeSpec(
-    epochs=30, batch_size=64, learning_rate=0.01, weight_decay=1e-4, schedule="one_cycle", precision="32-true"
+    epochs=30,
+    batch_size=64,
+    learning_rate=0.01,
+    weight_decay=1e-4,
+    schedule="one_cycle",
+    precision="32-true",
+    compile=False,  # on a GPU it would take longer than the training
 )
 
 HYPOTHESIS_DIGITS = Experiment(

@@ -1,7 +1,7 @@
 """The speed tables and their bar chart, from rows that were measured."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
     paths, kept = [], {}
     for name in TABLES:
         path, rows = tables / f"{stem}-{name}.csv", measured.get(name, ())
-        kept[name] = _merge(path, [{**row, **_origin(environment)} for row in rows])
+        kept[name] = merge(path, [{**row, **_origin(environment)} for row in rows], _key)
         if rows:
             text = pd.DataFrame(kept[name]).to_csv(index=False, float_format="%.5g", lineterminator="\n")
             paths.append(path)
@@ -197,16 +197,23 @@ def _origin(environment: Row) -> Row:
     return dict(zip(ORIGIN, values, strict=True))
 
 
-def _merge(path: Path, rows: list[Row]) -> list[Row]:
-    """The rows of the table at ``path``, those that were measured again replaced, new ones after them."""
+def merge(path: Path, rows: Sequence[Row], key: Callable[[Row], tuple[str, ...]]) -> list[Row]:
+    """The rows of the table at ``path``, those that were measured again replaced, new ones after them.
+
+    Args:
+        key: what a row is of.
+
+    Raises:
+        UserError: another table is there.
+    """
     if not path.exists():
-        return rows
+        return list(rows)
     try:
         before = pd.read_csv(path, dtype={"commit": str, "torch": str, "lightning": str}).astype(object)
-        old = {_key(row): row for row in before.where(before.notna(), None).to_dict("records")}
+        old = {key(row): row for row in before.where(before.notna(), None).to_dict("records")}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a table of speeds ({error!r}); move it away to measure anew") from error
-    return list((old | {_key(row): row for row in rows}).values())
+    return list((old | {key(row): row for row in rows}).values())
 
 
 def _key(row: Row) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.layout import three_digits
-from benchmark.report.speed import slug
+from benchmark.report.speed import merge, slug
 
 Row = Mapping[str, Any]
 Rates = Mapping[str, float]
@@ -19,7 +20,7 @@ Rates = Mapping[str, float]
 
 
 def write_input(results: Path, rows: Sequence[Row], asked: float | None, environment: Row) -> list[Path]:
-    """Write ``tables/speed-<device>-input.md`` and its csv.
+    """Write ``tables/speed-<device>-input.md`` and its csv; rows of other photographs that are there stay.
 
     Args:
         results: the results directory; its other speed tables say what GPUs consume.
@@ -34,8 +35,10 @@ def write_input(results: Path, rows: Sequence[Row], asked: float | None, environ
     rates = measured_rates(tables) | ({f"{asked:,.0f} images/s": asked} if asked else {})
     stem = f"speed-{slug(environment['processor'])}-input"
     paths = [tables / f"{stem}.csv", tables / f"{stem}.md"]
+    origin = {"torch": environment["versions"]["torch"], "commit": commit_name(environment["git"])}
+    rows = merge(paths[0], [{**row, **origin} for row in rows], _key)
     write_atomically(paths[0], pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n"))
-    write_atomically(paths[1], to_text(rows, rates, environment))
+    write_atomically(paths[1], to_text(rows, rates, environment["processor"]))
     return paths
 
 
@@ -53,7 +56,7 @@ def measured_rates(tables: Path) -> dict[str, float]:
     return rates
 
 
-def to_text(rows: Sequence[Row], rates: Rates, environment: Row) -> str:
+def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
     """The tables and what they were measured on, as Markdown."""
     lines = [
         {
@@ -76,7 +79,7 @@ def to_text(rows: Sequence[Row], rates: Rates, environment: Row) -> str:
             for name, rate in rates.items()
         ]
         parts += ["## Cores that feed one GPU", _table(needed)]
-    parts.append("\n".join(f"- {note}" for note in _notes(rates, environment)))
+    parts.append("\n".join(f"- {note}" for note in _notes(rows, rates, processor)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,11 +88,16 @@ def cores_needed(rate: float, per_core: float) -> int:
     return math.ceil(rate / per_core)
 
 
-def _notes(rates: Rates, environment: Row) -> list[str]:
-    git, versions = environment["git"], environment["versions"]
-    commit = (git["commit"] or "unknown")[:7] + (" with changes" if git["dirty"] else "")
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("data", "images", "from"))
+
+
+def _notes(rows: Sequence[Row], rates: Rates, processor: str) -> list[str]:
+    torch, commit = (
+        ", ".join(sorted({str(row.get(name) or "unknown") for row in rows})) for name in ("torch", "commit")
+    )
     notes = [
-        f"{environment['processor']}; torch {versions['torch']}; commit {commit}.",
+        f"{processor}; torch {torch}; commit {commit}.",
         "Reading, decoding and a random crop to 224 pixels, in one process, by its own time; files in memory.",
     ]
     if not rates:

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from benchmark import machine
+from benchmark import machine, run
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
-from benchmark.run import resolve_recipe
 from benchmark.specs import NetworkSpec, RecipeSpec
 from benchmark.speed.loops import (
     IMAGE_SIZE,
@@ -57,7 +56,7 @@ PACKED = ("cifar_resnet56", "cifar_densenet40")
 IMAGES_OF_A_RUN = 300 * 50_000
 """Of the published protocol on CIFAR."""
 
-COMPILE = {"auto": "auto", "off": False, "default": True, "reduce-overhead": "reduce-overhead"}
+COMPILE = run.COMPILE | {"reduce-overhead": "reduce-overhead"}
 """How ``--compile`` is written; the last one replays CUDA graphs."""
 
 TRAINING_PASSES = 3
@@ -103,7 +102,7 @@ class Settings:
         )
         steps = steps_within(self.device, self.blocks, self.steps)
         batches = max(NUM_IMAGES[self.device] // self.batch_size, steps + 1)
-        return Task(spec, resolve_recipe(recipe, self.device), self.device, batches * self.batch_size)
+        return Task(spec, run.resolve_recipe(recipe, self.device), self.device, batches * self.batch_size)
 
 
 def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> Iterator[Row]:

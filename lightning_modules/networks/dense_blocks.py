@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.layers import conv1x1, conv3x3
@@ -123,7 +124,7 @@ def statistics_apart(module: nn.Module) -> Iterator[None]:
 
     A forward pass that is computed again would otherwise count its batch twice.
     """
-    norms = (m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm))
+    norms = (m for m in module.modules() if isinstance(m, _BatchNorm))
     kept = [(m, dict(m.named_buffers(recurse=False))) for m in norms]
     try:
         for norm, buffers in kept:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
@@ -150,11 +151,12 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
 def no_weight_decay(network: nn.Module) -> set[str]:
     """Names of the parameters that weight decay leaves alone: the learned coefficients of update rules.
 
-    They are the parameters that belong to no convolution, batch norm or linear layer.
+    They are the parameters that belong to no convolution, batch norm (also as Lightning leaves a synchronised one
+    after training) or linear layer.
     """
     coefficients = set()
     for prefix, module in network.named_modules():
-        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm | nn.Linear | nn.Conv2d):
+        if not isinstance(module, _BatchNorm | nn.Linear | nn.Conv2d):
             for name, _ in module.named_parameters(prefix, recurse=False):
                 coefficients.add(name)
     return coefficients

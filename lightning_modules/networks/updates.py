@@ -50,7 +50,7 @@ def look_ahead(state: State, beta: Tensor | float) -> Tensor:
     """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history."""
     if state.history is None:
         return (1 + beta) * state.x
-    return torch.lerp(state.history.to(state.x.dtype), state.x, 1 + beta)
+    return torch.lerp(state.x, state.history.to(state.x.dtype), -beta)  # bf16 rounds -beta finer than 1 + beta
 
 
 def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[float, ...]:

@@ -5,8 +5,9 @@ import subprocess
 import pytest
 import torch
 
-from benchmark import machine
+from benchmark import grid, machine
 from benchmark.errors import UserError
+from benchmark.experiments import get_experiment
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,28 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(machine, "_cpu_info", lambda: cpu)
     assert machine.choose_precision("auto", "cpu") == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "has_triton", "row", "asked", "expected"),
+    [
+        ("cuda", True, "resnet20", "auto", True),
+        ("cuda", False, "resnet20", "auto", False),
+        ("cpu", True, "resnet20", "auto", False),
+        ("cuda", True, "resnet20", "off", False),
+        ("cuda", False, "resnet20", "default", True),
+        ("cuda", True, "resnet20-reference", "default", False),
+    ],
+)
+def test_networks_are_compiled_where_that_can_be_unless_asked_otherwise(
+    monkeypatch, tmp_path, image_tar, device, has_triton, row, asked, expected
+):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
+    experiment = get_experiment("cifar")
+    cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
+    assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
 
 def test_every_network_of_a_grid_is_compiled():

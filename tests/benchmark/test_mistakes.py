@@ -1,5 +1,7 @@
 """A user's mistakes: one line that names what would be right, exit 2, and nothing touched."""
 
+import io
+
 import pytest
 
 from tests.benchmark.commands import SMOKE, assert_mistake, command
@@ -39,11 +41,16 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         (["--network", "cifar_resnet20:depth=21"], ["depth 21 is not 6n + 2; the nearest are 20 and 26"]),
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
         (["--network", "cifar_densenet40:growth=-1"], ["cifar_densenet40:"]),
+        (["--network", "cifar_densenet40:compression=1e999"], ["cifar_densenet40: cannot convert float infinity"]),
+        (["--network", "cifar_resnet20:widths={}"], ["cifar_resnet20: KeyError(0)"]),
+        (["--network", "cifar_resnet20:widths=b'abc'"], ["cifar_resnet20:"]),
+        (["--network", f"cifar_resnet20:reading={'a' * 300}"], ["unknown reading"]),
         (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
         (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
         (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),
         (["--validation", "many"], ["many"]),
         (["--device", "tpu"], ["unknown device 'tpu'; valid: auto, cpu, cuda"]),
+        (["--compile", "max"], ["unknown --compile 'max'; valid: auto, off, default"]),
         (["--precision", "fp8"], ["unknown precision 'fp8'; valid: auto, 32-true, bf16-mixed"]),
     ],
     ids=str,
@@ -125,6 +132,16 @@ def test_a_day_of_work_is_asked_for_on_a_terminal(monkeypatch, answer, goes_on):
     assert len(asked) == 1
 
 
+def test_the_end_of_the_input_is_a_no(monkeypatch):
+    from benchmark import start
+    from benchmark.errors import UserError
+
+    terminal = type("Terminal", (io.StringIO,), {"isatty": lambda self: True})
+    monkeypatch.setattr("sys.stdin", terminal())
+    with pytest.raises(UserError, match="not started; PROFILE=short"):
+        start._confirm(100_000, yes=False)
+
+
 def test_a_batch_larger_than_the_data(run_in_process, tmp_path, image_tar, monkeypatch):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path / "cache"))
     words = ["run", "cifar", "--profile", "short", "--device", "cpu", "--data-dir", image_tar, "--only", "*plain20"]
@@ -137,7 +154,9 @@ def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_
     assert_mistake(run_in_process(*words), "noise.tar", "cifar100")
 
 
-@pytest.mark.parametrize(("word", "value"), [("true", True), ("False", False), ("none", "none"), ("2", 2)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("true", True), ("False", False), ("none", "none"), ("2", 2), ("b'2'", "b'2'")]
+)
 def test_option_values(word, value):
     from benchmark.arguments import parse_network
 

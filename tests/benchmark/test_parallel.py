@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.group import AgreedError, Group, GroupError
 from benchmark.ledger import RunFolder
+from benchmark.trainer import create_trainer
 from lightning_modules.classifier import DivergedError
 
 EPOCHS = 3
@@ -187,3 +188,13 @@ def test_more_gpus_than_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="--devices 8 asks for more than the 1 GPU of this machine"):
         parallel.check_devices("cuda", 8)
+
+
+def test_no_process_of_a_group_asks_the_others_before_each_batch(monkeypatch, tmp_path):
+    """Lightning does, and its answer waits for the device."""
+    asked = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda *words, **options: asked.append(words))
+    recipe = cell_of(2, tmp_path).recipe
+    for group in (Group(), Group(devices=2)):
+        create_trainer(recipe, "cpu", tmp_path, [], group).fit_loop.epoch_loop._broadcast_sigterm_tensor()
+        assert len(asked) == 1, "Lightning asks, alone, where nothing calls it"

@@ -4,13 +4,16 @@ import csv
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from benchmark import step_times
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
+from benchmark.ledger import write_atomically
 from benchmark.specs import NetworkSpec
 from benchmark.step_times import StepTime, add_step_times, read_step_times
 
@@ -204,6 +207,18 @@ def test_times_of_an_older_definition_are_kept_and_not_planned_with(tmp_path):
         read_step_times(path)
     with pytest.raises(UserError, match="cannot be added to: could not convert"):
         add_step_times(path, steps, ORIGIN)
+
+
+def test_commands_that_add_to_one_table_at_once_lose_nothing(tmp_path, monkeypatch):
+    def write_late(path, text):
+        time.sleep(0.05)
+        write_atomically(path, text)
+
+    monkeypatch.setattr(step_times, "write_atomically", write_late)
+    steps = [StepTime(NetworkSpec(f"cifar_resnet{depth}"), 123, 64, "32-true", 0.5) for depth in (20, 32, 44, 56)]
+    with ThreadPoolExecutor(len(steps)) as pool:
+        list(pool.map(lambda step: add_step_times(tmp_path / "times.csv", [step], ORIGIN), steps))
+    assert set(pd.read_csv(tmp_path / "times.csv")["network"]) == {step.network.name for step in steps}
 
 
 def test_no_table_is_overwritten(plan, tmp_path):

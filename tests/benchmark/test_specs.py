@@ -105,3 +105,11 @@ def test_rows_are_consistent(experiment):
 def test_unknown_experiment_names_the_closest():
     with pytest.raises(UserError, match="unknown experiment 'cifra'; did you mean cifar"):
         get_experiment("cifra")
+
+
+def test_an_id_of_any_row_is_a_name_of_a_folder(tmp_path):
+    cell = next(iter(get_experiment("quickstart").cells("smoke")))
+    ids = {run_id(dataclasses.replace(cell, row=end + "ü" * 300 + end), 0) for end in "ab"}
+    assert len(ids) == 2
+    for name in ids:
+        (tmp_path / name).mkdir()

@@ -175,6 +175,17 @@ def test_processes_share_one_download(tmp_path, monkeypatch, server):
     assert not list((tmp_path / "data").glob(".download-*"))
 
 
+def test_a_download_leaves_that_of_another_data_set_alone(tmp_path, monkeypatch, server):
+    folder, address, _ = server
+    path, _ = write_archive(folder, CIFAR100, monkeypatch)
+    monkeypatch.setattr(CIFAR100, "url", f"{address}/{path.name}")
+    folders = [tmp_path / f".download-{dataset.base_folder}-x" for dataset in (CIFAR10, CIFAR100)]
+    for underway in folders:
+        underway.mkdir()
+    CIFAR100DataModule(tmp_path).prepare_data()
+    assert [underway.exists() for underway in folders] == [True, False]
+
+
 def test_a_download_with_another_checksum_is_not_kept(tmp_path, monkeypatch, server):
     folder, address, _ = server
     path, _ = write_archive(folder, CIFAR100, monkeypatch)

@@ -3,13 +3,15 @@
 import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torchvision.transforms import v2
 
-from datamodules import DataError
+from datamodules import DataError, imagenet
 from datamodules import listing as listings
 from datamodules.decoding import decode
 from datamodules.listing import list_images
@@ -281,6 +283,21 @@ def test_a_wrong_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setenv("OIN_WORKERS", "many")
     with pytest.raises(DataError, match="OIN_WORKERS is 'many'"):
         loaded(write_photographs(tmp_path / "pets"), workers=None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "own", "workers"),
+    [(SLURMEnvironment, "3", 3), (SLURMEnvironment, "", 1), (LightningEnvironment, "3", 1)],
+)
+def test_workers_share_the_cores_unless_slurm_gives_each_process_its_own(
+    tmp_path, monkeypatch, environment, own, workers
+):
+    monkeypatch.setattr(imagenet, "usable_cores", lambda: 8)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", own)
+    datamodule = loaded(write_photographs(tmp_path / "pets"), workers=None)
+    strategy = SimpleNamespace(cluster_environment=environment(), root_device="cpu")
+    datamodule.trainer = SimpleNamespace(strategy=strategy, num_devices=8, world_size=1, global_rank=0)
+    assert datamodule._workers() == workers
 
 
 # The resized cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
@@ -259,7 +260,9 @@ def test_weight_decay_spares_coefficients_alone():
     assert not no_weight_decay(create_network("cifar_agdnet40", depth=10, coefficients="fixed"))
     for network in (hbnet, agdnet):
         names = no_weight_decay(network)
-        assert no_weight_decay(torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)) == names
+        synchronised = TorchSyncBatchNorm().apply(network)
+        assert no_weight_decay(synchronised) == names
+        assert no_weight_decay(TorchSyncBatchNorm().revert(synchronised)) == names  # as after Lightning's fit
 
 
 def test_dropout_drops_only_in_training():

@@ -9,7 +9,7 @@ import torch
 
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.rules import METHODS, create_rule, step_table
-from lightning_modules.networks.updates import READINGS
+from lightning_modules.networks.updates import READINGS, State, look_ahead
 
 STEPS, SIZE = 9, 6
 phi = torch.tanh
@@ -264,3 +264,11 @@ def test_a_start_of_lower_precision_than_the_layers():
     rule = create_rule("nesterov", 4, "fixed_point", coefficients="fixed")
     result = rule(torch.ones(3, dtype=torch.bfloat16), [lambda x: phi(0.5 * x.float())] * 4)
     assert result.dtype == torch.float32
+
+
+@pytest.mark.parametrize("beta", [0.001, 0.003, 0.3])
+def test_small_learned_coefficients_act_in_bf16(beta):
+    """Rounded as 1 + beta they would act in steps of 1/128."""
+    x, history = torch.zeros(1), torch.full((1,), -1.0)
+    state = State(x.bfloat16(), history.bfloat16())
+    assert look_ahead(state, torch.tensor(beta, dtype=torch.float32)).item() == pytest.approx(beta, rel=2**-8)

@@ -56,3 +56,20 @@ def test_a_table_that_cannot_be_read(tmp_path):
     (tmp_path / "tables" / "speed-gpu-x-torchvision.csv").write_text("not,a table\n1,2\n")
     with pytest.raises(UserError, match="is not a table of speeds"):
         table(tmp_path)
+
+
+def test_other_photographs_stay(tmp_path):
+    write_input(tmp_path, [{**row, "data": "ImageNet"} for row in ROWS], None, ENVIRONMENT)
+    later = {**ENVIRONMENT, "git": {"commit": "abcdef0123", "dirty": False}}
+    path, text = write_input(
+        tmp_path, [{**row, "images/s": 2 * row["images/s"]} for row in ROWS], None, ENVIRONMENT
+    )
+    path, text = write_input(tmp_path, ROWS, None, later)
+    table = pd.read_csv(path)
+    assert list(zip(table["data"], table["images/s"], table["commit"], strict=True)) == [
+        ("ImageNet", 500, "0123456"),
+        ("ImageNet", 1500, "0123456"),
+        ("made", 500, "abcdef0"),
+        ("made", 1500, "abcdef0"),
+    ]
+    assert "commit 0123456, abcdef0." in text.read_text()
