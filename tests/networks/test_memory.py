@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import sys
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_modules.networks import create_network
-from lightning_modules.networks.updates import UpdateRule
+from lightning_modules.networks.updates import COEFFICIENTS, READINGS, UpdateRule
 
 ROOT = Path(__file__).parents[2]
 DEPTH = {
@@ -124,6 +124,12 @@ def peak_of_a_step(name, size=32, **options):
 @pytest.mark.parametrize("name", ["cifar_hbnet20", "cifar_agdresnet20"])
 def test_accelerated_structures_take_a_resnets_memory(name):
     assert peak_of_a_step(name) < 1.05 * peak_of_a_step("cifar_resnet20")
+
+
+def test_agdnet_takes_hardly_more_memory_than_densenet_in_any_form():
+    usual = peak_of_a_step("cifar_densenet40", depth=22)
+    for reading, coefficients in product(READINGS, COEFFICIENTS):
+        assert peak_of_a_step("cifar_agdnet40", depth=22, reading=reading, coefficients=coefficients) < 1.1 * usual
 
 
 @pytest.mark.parametrize(("depth", "ratio"), [(34, 1.05), (50, 1.08)])
