@@ -49,7 +49,8 @@ class Selection:
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
     compile: str = "auto"
-    """auto (on GPUs that can), off or default (of torch.compile); elsewhere a grid must keep its own."""
+    """auto (on GPUs that can), off or default (of torch.compile), where the experiment leaves it open; a grid that
+    goes on elsewhere must keep its own."""
 
 
 @dataclass(frozen=True)

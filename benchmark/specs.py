@@ -21,8 +21,8 @@ ADDED_TO_RECIPE = {"loop": "lightning", "image_size": 0, "devices": 1, "sync_bat
 ADDED_TO_NETWORK = {"definition": 1}
 ADDED_TO_DATA = {"resized": False}
 
-LONGEST_SLUG = 200
-"""Bytes of a run's id before seed and hash; names of folders hold 255."""
+LONGEST_NAME = 255
+"""Bytes of a folder's name."""
 
 Options = Mapping[str, Any]
 
@@ -223,6 +223,7 @@ def run_id(cell: Cell, seed: int) -> str:
     }
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
     slug = "".join(c if c.isalnum() or c in "_+" else "-" for c in f"{cell.row}-{cell.dataset}")
-    if len(slug.encode()) > LONGEST_SLUG:
-        slug = f"{slug[: LONGEST_SLUG // 4]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
-    return f"{slug}-s{seed}-{digest}"
+    end = f"-s{seed}-{digest}"
+    if len((slug + end).encode()) > LONGEST_NAME:
+        slug = f"{slug[: LONGEST_NAME // 8]}-{hashlib.sha256(slug.encode()).hexdigest()[:10]}"
+    return slug + end

@@ -166,6 +166,8 @@ def _device_counts(command: Plan) -> list[int]:
         raise UserError(f"--price is {command.price}; it must be 0 or more")
     if command.step_times and command.save_step_times:
         raise UserError("--step-times measures nothing that --save-step-times could save; leave out one of them")
+    if (command.step_times or command.save_step_times) and command.compile != "auto":
+        raise UserError("a table of step times does not say how they were compiled; leave out --compile")
     return counts
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from benchmark.arguments import parse_definition, parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError
-from benchmark.ledger import write_atomically
+from benchmark.ledger import WriteError, write_atomically
 from benchmark.specs import NetworkSpec
 from benchmark.speed.loops import IMAGE_SIZE, NUM_CLASSES
 
@@ -35,6 +35,9 @@ COLUMNS = (
     "torch",
     "commit",
 )
+LOCK_SECONDS = 60
+"""To wait for another command that adds to the same table, which takes milliseconds."""
+
 NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
 SIZES = ("depth", "dropout")
@@ -154,8 +157,15 @@ def add_step_times(path: Path, times: Iterable[StepTime], origin: Mapping[str, A
     Raises:
         UserError: it is another table, of another device, or cannot be written.
     """
-    with FileLock(path.with_name(f".{path.name}.lock")):  # another command may add to it, too
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS, mode=0o666)
+    try:
+        lock.acquire()  # another command may add to it, too
+    except (OSError, Timeout) as error:
+        raise WriteError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
         _add(path, times, origin)
+    finally:
+        lock.release()
 
 
 def _add(path: Path, times: Iterable[StepTime], origin: Mapping[str, Any]) -> None:

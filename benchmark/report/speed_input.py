@@ -74,7 +74,7 @@ def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
             {
                 "to feed": name,
                 "images/s": f"{rate:,.0f}",
-                **{f"cores, from {row['from']}": str(cores_needed(rate, row["images/s"])) for row in rows},
+                **{_cores_of(row): str(cores_needed(rate, row["images/s"])) for row in rows},
             }
             for name, rate in rates.items()
         ]
@@ -88,8 +88,14 @@ def cores_needed(rate: float, per_core: float) -> int:
     return math.ceil(rate / per_core)
 
 
+def _cores_of(row: Row) -> str:
+    return f"cores for {row['data']}, {row['images']}, from {row['from']}"
+
+
 def _key(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("data", "images", "from"))
+    """What a row is of; a KeyError if it lacks a column."""
+    data, images, source, *_ = (str(row[name]) for name in ("data", "images", "from", "kB", "images/s"))
+    return data, images, source
 
 
 def _notes(rows: Sequence[Row], rates: Rates, processor: str) -> list[str]:

@@ -202,14 +202,14 @@ class MultiStepDenseBlock(DenseBlock):
             new = self.read(features, k)
             if k and self.linear_terms:
                 if self.reading == "residual":
-                    new += past[-1]
+                    new = new + past[-1]
                 elif self.learned:
-                    new += past[-1]
+                    new = new + past[-1]
                     for factor, x_j in zip(-self.table[k][1:], past, strict=True):
-                        new += factor * x_j
+                        new = new + factor * x_j
                 else:
                     momentum = self.betas[k + 1] * (past[-1] if momentum is None else past[-1] + momentum)
-                    new -= momentum
+                    new = new - momentum
             features = self.grow(features, new)
             past = [*past, new] if self.learned and self.reading == "fixed_point" else [new]
         return concatenate(features)

@@ -219,6 +219,8 @@ def test_commands_that_add_to_one_table_at_once_lose_nothing(tmp_path, monkeypat
     with ThreadPoolExecutor(len(steps)) as pool:
         list(pool.map(lambda step: add_step_times(tmp_path / "times.csv", [step], ORIGIN), steps))
     assert set(pd.read_csv(tmp_path / "times.csv")["network"]) == {step.network.name for step in steps}
+    with pytest.raises(UserError, match="cannot write"):
+        add_step_times(tmp_path / "times.csv" / "below.csv", steps, ORIGIN)
 
 
 def test_no_table_is_overwritten(plan, tmp_path):
@@ -246,6 +248,7 @@ def test_no_table_is_overwritten(plan, tmp_path):
         (["--devices", "2", "--price", "two"], "two"),
         (["--step-times", "nowhere.csv"], "step times nowhere.csv cannot be read: No such file or directory"),
         (["--step-times", "a.csv", "--save-step-times", "b.csv"], "leave out one of them"),
+        (["--step-times", "a.csv", "--compile", "off"], "does not say how they were compiled; leave out --compile"),
     ],
     ids=str,
 )

@@ -109,7 +109,9 @@ def test_unknown_experiment_names_the_closest():
 
 def test_an_id_of_any_row_is_a_name_of_a_folder(tmp_path):
     cell = next(iter(get_experiment("quickstart").cells("smoke")))
-    ids = {run_id(dataclasses.replace(cell, row=end + "ü" * 300 + end), 0) for end in "ab"}
-    assert len(ids) == 2
+    ids = {run_id(dataclasses.replace(cell, row="ü" * 300 + end), 0) for end in "ab"}
+    ids.add(longest := run_id(dataclasses.replace(cell, row="a" * (255 - 1 - len("digits-s0-0123456789"))), 0))
+    assert len(ids) == 3
+    assert longest.startswith("a" * 200)
     for name in ids:
         (tmp_path / name).mkdir()

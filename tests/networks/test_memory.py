@@ -127,9 +127,12 @@ def test_accelerated_structures_take_a_resnets_memory(name):
 
 
 def test_agdnet_takes_hardly_more_memory_than_densenet_in_any_form():
+    """Only sums over all earlier features need these apart from what the layers read."""
     usual = peak_of_a_step("cifar_densenet40", depth=22)
-    for reading, coefficients in product(READINGS, COEFFICIENTS):
-        assert peak_of_a_step("cifar_agdnet40", depth=22, reading=reading, coefficients=coefficients) < 1.1 * usual
+    for form in product(READINGS, COEFFICIENTS):
+        reading, coefficients = form
+        peak = peak_of_a_step("cifar_agdnet40", depth=22, reading=reading, coefficients=coefficients)
+        assert peak < (1.08 if form == ("fixed_point", "learned") else 1.03) * usual
 
 
 @pytest.mark.parametrize(("depth", "ratio"), [(34, 1.05), (50, 1.08)])

@@ -64,7 +64,7 @@ def test_other_photographs_stay(tmp_path):
     path, text = write_input(
         tmp_path, [{**row, "images/s": 2 * row["images/s"]} for row in ROWS], None, ENVIRONMENT
     )
-    path, text = write_input(tmp_path, ROWS, None, later)
+    path, text = write_input(tmp_path, ROWS, 3000.0, later)
     table = pd.read_csv(path)
     assert list(zip(table["data"], table["images/s"], table["commit"], strict=True)) == [
         ("ImageNet", 500, "0123456"),
@@ -73,3 +73,5 @@ def test_other_photographs_stay(tmp_path):
         ("made", 1500, "abcdef0"),
     ]
     assert "commit 0123456, abcdef0." in text.read_text()
+    (needed,) = (line for line in text.read_text().splitlines() if "3,000 images/s" in line)
+    assert needed.replace(" ", "").split("|")[3:-1] == ["6", "2", "6", "2"]
