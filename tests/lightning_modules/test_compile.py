@@ -35,7 +35,7 @@ def test_compiled_equals_eager(name, options):
             losses[-1].backward()
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
         for p, q in zip(compiled.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(p.grad, q.grad, rtol=1e-2, atol=1e-3)
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-2, atol=3e-3)
     for p, q in zip(compiled.buffers(), eager.buffers(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     assert compiled.state_dict().keys() == eager.state_dict().keys()
