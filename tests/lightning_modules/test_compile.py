@@ -19,15 +19,16 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_compiled_equals_eager(name, options):
-    """Two batch sizes, as in an epoch whose last batch is smaller, then evaluation."""
+    """Two batch sizes, as in an epoch whose last batch is smaller, then evaluation; in float64, as sums in another
+    order move a float32 gradient by more than the bound on some CPUs."""
     torch.compiler.reset()  # else the cases before count, and the last ones would stay eager
     models = []
     for compile in (False, True):
         torch.manual_seed(0)
-        models.append(LitClassifier(name, network_options=options, compile=compile))
+        models.append(LitClassifier(name, network_options=options, compile=compile).double())
     eager, compiled = models
     for size in (6, 4, 6):
-        images, labels = torch.randn(size, 3, 8, 8), torch.randint(0, 10, (size,))
+        images, labels = torch.randn(size, 3, 8, 8, dtype=torch.float64), torch.randint(0, 10, (size,))
         losses = []
         for model in models:
             model.zero_grad()
@@ -35,7 +36,7 @@ def test_compiled_equals_eager(name, options):
             losses[-1].backward()
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
         for p, q in zip(compiled.parameters(), eager.parameters(), strict=True):
-            torch.testing.assert_close(p.grad, q.grad, rtol=1e-2, atol=3e-3)
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-2, atol=1e-3)
     for p, q in zip(compiled.buffers(), eager.buffers(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     assert compiled.state_dict().keys() == eager.state_dict().keys()
