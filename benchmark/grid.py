@@ -157,8 +157,8 @@ def check_network(network: NetworkSpec, source: Source) -> None:
         raise UserError(f"unknown network {network.name!r}; {closest(network.name, list_networks())}")
     try:
         complexity(network, source.num_classes, source.image_shape)
-    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
-        reason = repr(error) if isinstance(error, KeyError) else str(error).splitlines()[0]
+    except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0]
         raise UserError(f"{network.name}: {reason}") from error
 
 

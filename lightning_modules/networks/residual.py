@@ -135,6 +135,15 @@ class Stage(nn.Module):
         return self.rule(self.shortcut(x), [lambda _: first(x), *others], self.activation)
 
 
+def check_widths(widths: Sequence[int]) -> None:
+    """Raises:
+    ValueError: they are not the channels of one stage or more.
+    """
+    is_sequence = isinstance(widths, Sequence) and not isinstance(widths, str | bytes) and len(widths) > 0
+    if not is_sequence or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ValueError(f"widths must be positive whole numbers, one for each stage, got {widths!r}")
+
+
 class ResidualNetwork(nn.Module):
     """A stem, stages joined by an update rule, global pooling and a linear classifier.
 
@@ -210,6 +219,7 @@ class CIFARResidualNetwork(ResidualNetwork):
         in_channels: int = 3,
         **method_options: object,
     ) -> None:
+        check_widths(widths)
         stem = nn.Sequential(conv3x3(in_channels, widths[0]))
         if not pre_activation:
             stem.extend(norm_relu(widths[0]))
@@ -247,6 +257,7 @@ class ImageNetResidualNetwork(ResidualNetwork):
         **method_options: object,
     ) -> None:
         blocks, bottleneck = IMAGENET_BLOCKS[choice("depth", depth, tuple(IMAGENET_BLOCKS))], depth >= 50
+        check_widths(widths)
         if len(widths) != len(blocks):
             raise ValueError(f"widths must be {len(blocks)} numbers, got {len(widths)}")
         stem = imagenet_stem(in_channels, widths[0])

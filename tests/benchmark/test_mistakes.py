@@ -42,8 +42,11 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
         (["--network", "cifar_densenet40:growth=-1"], ["cifar_densenet40:"]),
         (["--network", "cifar_densenet40:compression=1e999"], ["cifar_densenet40: cannot convert float infinity"]),
-        (["--network", "cifar_resnet20:widths={}"], ["cifar_resnet20: KeyError(0)"]),
-        (["--network", "cifar_resnet20:widths=b'abc'"], ["cifar_resnet20:"]),
+        (
+            ["--network", "cifar_resnet20:widths={}"],
+            ["cifar_resnet20: widths must be positive whole numbers, one for each stage, got {}"],
+        ),
+        (["--network", "cifar_resnet20:widths=b'abc'"], ["cifar_resnet20: widths must be positive whole numbers"]),
         (["--network", f"cifar_resnet20:reading={'a' * 300}"], ["unknown reading"]),
         (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
         (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
