@@ -5,8 +5,10 @@ import gc
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,13 @@ def has_fast_bf16(device: str) -> bool:
 
 def can_compile(device: str) -> bool:
     """Whether ``torch.compile`` makes training faster: on a GPU that Triton supports (compute capability 7.0)."""
-    return device == "cuda" and has_triton()
+    return device == "cuda" and has_triton() and _builds_extensions()
+
+
+def _builds_extensions() -> bool:
+    """Whether there are a C compiler and Python's headers: Triton builds what starts its kernels with them."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:

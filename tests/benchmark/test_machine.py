@@ -42,10 +42,37 @@ def test_networks_are_compiled_where_that_can_be_unless_asked_otherwise(
 ):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
+    monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
     cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
     assert [cell.recipe.compile for cell, _ in cells] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("compilers", "cc", "headers", "expected"),
+    [
+        (["gcc"], None, True, True),
+        (["clang"], None, True, True),
+        ([], None, True, False),
+        ([], "icx", True, True),
+        (["gcc"], None, False, False),
+    ],
+)
+def test_gpus_without_a_c_compiler_or_pythons_headers_do_not_compile(
+    monkeypatch, tmp_path, compilers, cc, headers, expected
+):
+    if cc:
+        monkeypatch.setenv("CC", cc)
+    else:
+        monkeypatch.delenv("CC", raising=False)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(machine, "has_triton", lambda: True)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in compilers else None)
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert machine.can_compile("cuda") is expected
+    assert not machine.can_compile("cpu")
 
 
 def test_every_network_of_a_grid_is_compiled():
