@@ -7,9 +7,10 @@ Protocol (paper profile): SGD, Nesterov momentum 0.9, weight decay 1e-4, batch 6
 by 10 at 50 % and 75 % (the DenseNet protocol). "+" is pad 4, random crop and horizontal flip; without it the
 dense networks drop out 0.2 after each convolution but the first. Expected errors: ``results/paper/cifar.csv``.
 
-The paper's rows are the default. Rows of depth 20 and 22 and the ablations of what the paper leaves open are
-extra: ask for them by name. On one core of an AMD EPYC (bf16), depth 20 takes half an hour under the short profile
-and a dense network of depth 22 as long under the quick one, where no other work shares the core.
+The paper's rows are the default. Rows of depth 20 and 22, structures beside the paper's at depth 56 and the
+ablations of what the paper leaves open are extra: ask for them by name. On one core of an AMD EPYC (bf16), depth 20
+takes half an hour under the short profile and a dense network of depth 22 as long under the quick one, where no
+other work shares the core.
 """
 
 from dataclasses import replace
@@ -98,6 +99,13 @@ DEPTH_20 = (
     ),
 )
 
+DEPTH_56 = (
+    _extra("cifar_plain56", "plain-56", "cifar_plain56"),
+    _extra("cifar_hbnet56-fixed_point", "HB-Net-56, fixed point", "cifar_hbnet56", "cifar_plain56", **FIXED_POINT),
+    _extra("cifar_agdresnet56", "Nesterov-56", "cifar_agdresnet56", "cifar_resnet56"),
+)
+"""Beside the paper's ResNet-56 and HB-Net-56."""
+
 _AGDNET22 = _extra("cifar_agdnet22", "AGD-Net (k=12, L=22)", "cifar_agdnet40", "cifar_densenet22", depth=22)
 
 
@@ -135,7 +143,7 @@ QUICK = replace(SHORT, epochs=5)
 EXPERIMENT = Experiment(
     name="cifar",
     title="CIFAR-10 and CIFAR-100: test error (%)",
-    rows=(*_residual(9), *_residual(18), *_dense(40), *_dense(52), *DEPTH_20, *DEPTH_22),
+    rows=(*_residual(9), *_residual(18), *_dense(40), *_dense(52), *DEPTH_20, *DEPTH_22, *DEPTH_56),
     datasets={
         "cifar10": DataSpec("cifar10"),
         "cifar10+": DataSpec("cifar10", augment=True),
