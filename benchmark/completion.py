@@ -16,8 +16,7 @@ CHOICES = {
     "wandb": ("off", "online", "offline"),
     "engine": ("inline", "ray"),
     "address": ("auto",),
-    "compile": ("auto", "off", "default"),
-    "speed compile": ("auto", "off", "default", "reduce-overhead"),
+    "compile": ("auto", "off", "default", "reduce-overhead", "graphs"),
     "shell": ("bash", "zsh"),
 }
 OF_AN_EXPERIMENT = {
@@ -143,15 +142,15 @@ def _values(
             elif a.name == "experiment":
                 end = "*" if a.option else ""
                 yield f'"{start}"{end}) words={_quoted(e.name for e in experiments)} ;;'
-            elif choices := _choices(command, a.name, networks):
+            elif choices := _choices(a.name, networks):
                 yield f'"{start}"*) words={_quoted(choices)} ;;'
 
 
-def _choices(command: str, name: str, networks: list[str]) -> Sequence[str]:
+def _choices(name: str, networks: list[str]) -> Sequence[str]:
     if name == "network":
         return networks
     is_path = name in ("a", "b", "csv", "pdf", "step_times", "save_step_times") or name.endswith("_dir")
-    return CHOICES.get(f"{command} {name}") or CHOICES.get(name, (FILES,) if is_path else ())
+    return CHOICES.get(name, (FILES,) if is_path else ())
 
 
 def _quoted(words: Iterable[Any]) -> str:

@@ -19,6 +19,7 @@ from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from benchmark.tracking import Tracker
 from datamodules.batches import check_parts
 from datamodules.errors import DataError
+from lightning_modules.fixed_shape import GRAPHS
 from lightning_modules.networks import list_networks, network_definition
 
 
@@ -45,8 +46,8 @@ def select_cells(
     Cells of data sets that ``data_dir`` does not hold are left out with a ``note``, unless they were named.
 
     Raises:
-        UserError: a profile, data set, row, precision or compilation is unknown, nothing matches, or a batch
-            cannot be shared.
+        UserError: a profile, data set, row, precision or compilation is unknown or not for this device, nothing
+            matches, or a batch cannot be shared.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -56,6 +57,8 @@ def select_cells(
             raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")
     if compile not in run.COMPILE:
         raise UserError(f"unknown --compile {compile!r}; valid: {', '.join(run.COMPILE)}")
+    if compile == GRAPHS and devices > 1:
+        raise UserError(f"--compile {GRAPHS} is for runs on one device; take auto or off with several")
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     if not cells:

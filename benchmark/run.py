@@ -28,6 +28,7 @@ from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
+from lightning_modules.fixed_shape import GRAPHS
 from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
@@ -44,8 +45,8 @@ RANK_STRIDE = 1_000_000_007
 """Between the seeds of two processes: far from those of other epochs."""
 
 
-COMPILE = {"auto": "auto", "off": False, "default": True}
-"""How ``--compile`` is written."""
+COMPILE = {"auto": "auto", "off": False, "default": True, "reduce-overhead": "reduce-overhead", GRAPHS: GRAPHS}
+"""How ``--compile`` is written: ``torch.compile`` without and with CUDA graphs, or the graphs alone."""
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -56,9 +57,11 @@ def resolve_recipe(recipe: RecipeSpec, device: str) -> RecipeSpec:
     """The recipe with its "auto" values chosen for the device: bf16 where it is fast, compilation on GPUs that can.
 
     Raises:
-        UserError: a precision that is unknown or that the device lacks.
+        UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU.
     """
     compile = machine.can_compile(device) if recipe.compile == "auto" else recipe.compile
+    if compile == GRAPHS and device != "cuda":
+        raise UserError(f"--compile {GRAPHS} needs a GPU; take off or auto")
     return replace(recipe, precision=machine.choose_precision(recipe.precision, device), compile=compile)
 
 

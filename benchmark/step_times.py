@@ -42,8 +42,8 @@ NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
 SIZES = ("depth", "dropout")
 """Options that leave a network the same kind: a size, and what costs next to nothing."""
-NOT_TRAINED_SO = "reduce-overhead"
-"""A way to compile that `make speed` measures and no recipe takes."""
+ON_DEMAND = ("reduce-overhead", "graphs")
+"""Ways to run a network that ``--compile auto`` does not take, and that a plan does not count on."""
 SAME_SIZE = 0.01
 """Networks whose multiply-adds differ by less are of one size, such as those for 10 and for 100 classes."""
 
@@ -108,7 +108,7 @@ def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
-        if precision in ("auto", row.precision) and line.get("compile") != NOT_TRAINED_SO:
+        if precision in ("auto", row.precision) and line.get("compile") not in ON_DEMAND:
             rows.append(row)
     if not rows:
         wanted = "step times" if precision == "auto" else f"step times in {precision}"

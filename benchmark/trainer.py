@@ -41,7 +41,6 @@ def create_trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            inference_mode=False,  # else the test compiles anew what evaluation after each epoch has compiled
             limit_train_batches=limit,
             limit_val_batches=limit,
             limit_test_batches=limit,

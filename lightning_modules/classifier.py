@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_modules.fixed_shape import FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
@@ -59,12 +60,14 @@ class LitClassifier(pl.LightningModule):
         recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``. Without ``epochs`` the
             schedule spans the Trainer's ``max_epochs``, if it has any.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
-        compile: run the network through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is its mode,
-            such as "reduce-overhead" (CUDA graphs). Each batch size is compiled for itself.
+        compile: run full training batches through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is
+            its mode, such as "reduce-overhead" (compiled code replayed as CUDA graphs), or "graphs", which replays
+            the network's own kernels and compiles nothing (``FixedShape``).
 
     Raises:
-        ValueError: unknown network (closest names given), option, recipe field or schedule; or a checkpoint that is
-            loaded is of another network of this name (``network_definition``).
+        ValueError: unknown network (closest names given), option, recipe field or schedule; CUDA graphs of a
+            memory_efficient network with dropout; or a checkpoint that is loaded is of another network of this name
+            (``network_definition``).
     """
 
     def __init__(
@@ -85,9 +88,7 @@ class LitClassifier(pl.LightningModule):
         self.network = create_network(network, num_classes, **network_options)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        if compile:
-            mode = compile if isinstance(compile, str) else None
-            self.network.compile(mode=mode, dynamic=False)
+        self.run_network = FixedShape(self.network, compile)
         self.train_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
         self.val_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
         self.test_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
@@ -98,7 +99,7 @@ class LitClassifier(pl.LightningModule):
         """(B, C, H, W) -> logits (B, num_classes)."""
         if self.hparams.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.network(images)
+        return self.run_network(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step(batch, self.train_metrics)

@@ -202,12 +202,16 @@ def _machine(section: Section, done: list[Record], lines: list[Line]) -> list[st
     elsewhere = sorted({line.cost.device for line in lines if line.cost.device not in (usual, None)})
     mixed = f"; costs are of {usual}" if len(devices) > 1 else ""
     mixed += f", those with {ELSEWHERE} of {'; '.join(elsewhere)}" if elsewhere else ""
-    compiled = " Time holds what compiling took." if any(r.cell.recipe.compile for r in done) else ""
+    compiled = " Time holds what compiling took." if any(map(_compiles, done)) else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [
         f"Precision: {_list(precisions)}. Device: {'; '.join(devices)}{mixed}.{compiled}",
         f"Versions: {', '.join(versions)}.",
     ]
+
+
+def _compiles(record: Record) -> bool:
+    return record.cell.recipe.compile not in (False, "graphs")
 
 
 def _code(done: list[Record]) -> list[str]:

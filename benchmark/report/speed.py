@@ -131,7 +131,7 @@ def _megabytes(count: float | None) -> str:
 
 def _settings(row: Row) -> str:
     """``bf16-mixed, compiled (reduce-overhead)``."""
-    modes = {"off": "", "default": ", compiled"}
+    modes = {"off": "", "default": ", compiled", "graphs": ", CUDA graphs"}
     return row["precision"] + modes.get(row["compile"], f", compiled ({row['compile']})")
 
 

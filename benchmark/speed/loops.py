@@ -17,6 +17,7 @@ from benchmark import reference
 from benchmark.run import create_model
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
 from datamodules.array import ArrayDataModule, Arrays
+from lightning_modules.fixed_shape import FixedShape
 from lightning_modules.networks import network_purpose
 from lightning_modules.networks.registry import Purpose
 from lightning_modules.recipes import create_optimizer
@@ -102,10 +103,9 @@ def torchvision_loop(task: Task) -> Step:
     network = torchvision.models.get_model(TORCHVISION[task.network.name], weights=None)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network.to(task.device, memory_format=layout)
-    if recipe.compile:
-        network.compile(mode=recipe.compile if isinstance(recipe.compile, str) else None, dynamic=False)
+    run_network = FixedShape(network, recipe.compile)
     optimizer = create_optimizer(network, dataclasses.asdict(recipe))
-    return step_on_noise(task, lambda images: network(images.contiguous(memory_format=layout)), optimizer)
+    return step_on_noise(task, lambda images: run_network(images.contiguous(memory_format=layout)), optimizer)
 
 
 def step_on_noise(

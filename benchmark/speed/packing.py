@@ -22,6 +22,7 @@ from benchmark.errors import UserError
 from benchmark.run import create_model
 from benchmark.speed.loops import NUM_CLASSES, Step, Task, bare_loop, step_on_noise
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
+from lightning_modules.fixed_shape import FixedShape
 from lightning_modules.recipes import create_optimizer
 
 
@@ -75,10 +76,8 @@ def stacked_loop(task: Task, seeds: int) -> Step:
     models = [create_model(task.cell, seed, NUM_CLASSES, 3).to(task.device) for seed in range(seeds)]
     stack = StackedNetwork([model.network for model in models]).to(task.device)
     optimizer = create_optimizer(stack, models[0].recipe)
-    if task.recipe.compile:
-        mode = task.recipe.compile if isinstance(task.recipe.compile, str) else None
-        stack.compile(mode=mode, dynamic=False)
-    return step_on_noise(task, stack, optimizer, stacked_loss, stacked=(seeds,))
+    run_stack = FixedShape(stack, task.recipe.compile)
+    return step_on_noise(task, run_stack, optimizer, stacked_loss, stacked=(seeds,))
 
 
 def time_stacked(task: Task, seeds: int, steps: int) -> float:

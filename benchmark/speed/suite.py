@@ -56,9 +56,6 @@ PACKED = ("cifar_resnet56", "cifar_densenet40")
 IMAGES_OF_A_RUN = 300 * 50_000
 """Of the published protocol on CIFAR."""
 
-COMPILE = run.COMPILE | {"reduce-overhead": "reduce-overhead"}
-"""How ``--compile`` is written; the last one replays CUDA graphs."""
-
 TRAINING_PASSES = 3
 """Forward, and backward at twice its cost; a multiply-add is two operations."""
 
@@ -87,8 +84,8 @@ class Settings:
         for name in ("batch_size", "blocks", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
-        if self.compile not in COMPILE:
-            raise UserError(f"unknown --compile {self.compile!r}; valid: {', '.join(COMPILE)}")
+        if self.compile not in run.COMPILE:
+            raise UserError(f"unknown --compile {self.compile!r}; valid: {', '.join(run.COMPILE)}")
         if self.batch_size > (images := NUM_IMAGES[self.device]):
             raise UserError(f"batch size {self.batch_size} is larger than the {images} images measured with")
 
@@ -98,7 +95,7 @@ class Settings:
         """
         spec = check(name)
         recipe = RecipeSpec(
-            epochs=1, batch_size=self.batch_size, precision=self.precision, compile=COMPILE[self.compile]
+            epochs=1, batch_size=self.batch_size, precision=self.precision, compile=run.COMPILE[self.compile]
         )
         steps = steps_within(self.device, self.blocks, self.steps)
         batches = max(NUM_IMAGES[self.device] // self.batch_size, steps + 1)
@@ -314,7 +311,7 @@ def input_environment() -> dict[str, Any]:
 
 def _how(task: Task) -> Row:
     recipe = task.recipe
-    mode = next(name for name, value in COMPILE.items() if value == recipe.compile)
+    mode = next(name for name, value in run.COMPILE.items() if value == recipe.compile)
     return {
         "definition": network_definition(task.network.name, task.network.options),
         "precision": recipe.precision,

@@ -100,7 +100,11 @@ class DenseBlock(nn.Module):
         # what a compiler computes again leaves the running statistics alone
         apart = {} if torch.compiler.is_compiling() else {"context_fn": lambda: self._computing_again(k)}
         return checkpoint(
-            lambda *parts: self.transform(concatenate(parts), k), *features, use_reentrant=False, **apart
+            lambda *parts: self.transform(concatenate(parts), k),
+            *features,
+            use_reentrant=False,
+            preserve_rng_state=self.layers[k].dropout > 0,
+            **apart,
         )
 
     def _computing_again(self, k: int) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -1,0 +1,189 @@
+"""Full training batches go the prepared way, all else through the network itself; a capture changes nothing."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lightning_modules import create_network, fixed_shape
+from lightning_modules.classifier import LitClassifier
+from lightning_modules.fixed_shape import GRAPHS, FixedShape, capture
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CASES = [
+    ("cifar_hbnet20", {"depth": 14}),
+    ("cifar_agdresnet20", {"depth": 14}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned"}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned", "reading": "fixed_point", "dropout": 0.2}),
+    ("cifar_densenet40", {"depth": 10, "memory_efficient": True}),
+]
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """Shapes of the batches that went through what torch.compile returned, and how often it was called."""
+    seen = {"shapes": [], "compiled": 0}
+
+    def compile_and_count(network, mode=None, dynamic=None):
+        assert not dynamic
+        seen["compiled"] += 1
+
+        def forward(images):
+            seen["shapes"].append(tuple(images.shape))
+            return network(images)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_and_count)
+    return seen
+
+
+def small_network(**options):
+    torch.manual_seed(0)
+    return create_network("cifar_hbnet20", depth=8, **options)
+
+
+def test_only_full_training_batches_go_the_prepared_way(prepared):
+    network = small_network()
+    run = FixedShape(network, True)
+    full, rest = torch.randn(6, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    for images in (full, full, rest, full):
+        run(images)
+    with torch.no_grad():
+        run(full)
+    network.eval()
+    run(full)
+    assert prepared == {"shapes": [tuple(full.shape)] * 3, "compiled": 1}
+
+
+def test_no_way_is_the_network_itself(prepared):
+    run = FixedShape(small_network(), False)
+    run(torch.randn(2, 3, 8, 8))
+    assert prepared == {"shapes": [], "compiled": 0}
+
+
+def test_weights_that_moved_are_prepared_for_anew(prepared):
+    network = small_network()
+    run, images = FixedShape(network, True), torch.randn(2, 3, 8, 8)
+    run(images)
+    network.double()
+    run(images.double())
+    assert prepared["compiled"] == 2
+
+
+def test_a_module_and_its_copy_each_call_their_own_network():
+    model = LitClassifier("cifar_hbnet20", network_options={"depth": 8})
+    twin = copy.deepcopy(model)
+    assert model.run_network.network is model.network
+    assert twin.run_network.network is twin.network
+    assert not any(name.startswith("run_network") for name in model.state_dict())
+
+
+def test_memory_efficient_networks_with_dropout_are_refused():
+    options = {"depth": 10, "memory_efficient": True}
+    LitClassifier("cifar_densenet40", network_options=options, compile=GRAPHS)
+    with pytest.raises(ValueError, match="a memory_efficient network with dropout cannot be captured"):
+        LitClassifier("cifar_densenet40", network_options={**options, "dropout": 0.2}, compile=GRAPHS)
+
+
+def test_graphs_without_a_gpu():
+    with pytest.raises(RuntimeError, match="CUDA graphs need a GPU; the images are on the cpu"):
+        capture(small_network(), torch.randn(2, 3, 8, 8))
+
+
+class OnGPU(torch.Tensor):
+    """Says that it is on a GPU, and its copies are not: what a capture asks for."""
+
+    device = torch.device("cuda")
+
+    def clone(self):
+        return self.as_subclass(torch.Tensor).clone()
+
+
+def test_a_capture_leaves_the_network_as_it_was(monkeypatch):
+    """torch's own warm-up counts batches, moves running statistics and draws masks."""
+    network = small_network()
+    states, seen = [], {}
+
+    def warm_up(module, arguments, allow_unused_input):
+        assert torch.is_autocast_cache_enabled() is False
+        assert allow_unused_input
+        for _ in range(3):
+            torch.autograd.grad(module(*arguments).sum(), tuple(module.parameters()))
+        seen["moved"] = next(module.buffers()).clone()
+        module.forward = lambda images: "replayed"
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", warm_up)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: "as it was")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.append(state))
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    images = torch.randn(4, 3, 8, 8)
+    replay = capture(network, images.as_subclass(OnGPU))
+    assert replay(images) == "replayed"
+    assert states == ["as it was"]
+    assert not torch.equal(seen["moved"], next(iter(buffers.values())))
+    for name, buffer in network.named_buffers():
+        assert torch.equal(buffer, buffers[name]), name
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert network(images).shape == (4, 10)
+
+
+def test_a_capture_that_fails_leaves_the_network_as_it_was(monkeypatch):
+    def fail(module, arguments, allow_unused_input):
+        module(*arguments)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(RuntimeError, match="capturing"):
+        capture(network, torch.randn(4, 3, 8, 8).as_subclass(OnGPU))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_replayed_graphs_train_as_the_network_does(name, options, precision):
+    """Steps of SGD with a smaller batch among them, then evaluation."""
+    models, optimizers = [], []
+    for compile in (False, GRAPHS):
+        torch.manual_seed(0)
+        models.append(LitClassifier(name, network_options=options, compile=compile).cuda())
+        optimizers.append(torch.optim.SGD(models[-1].parameters(), lr=0.01, momentum=0.9, fused=True))
+    batches = [(torch.randn(n, 3, 8, 8).cuda(), torch.randint(0, 10, (n,)).cuda()) for n in (6, 6, 4, 6)]
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if precision == torch.float32 else {"rtol": 0.1, "atol": 0.03}
+    outcomes = []
+    for model, optimizer in zip(models, optimizers, strict=True):
+        torch.manual_seed(1)  # of dropout
+        losses = []
+        for images, labels in batches:
+            with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+                logits = model(images).float()
+            optimizer.zero_grad()
+            losses.append(F.cross_entropy(logits, labels))
+            losses[-1].backward()
+            optimizer.step()
+        outcomes.append((torch.stack(losses), model.eval()(batches[0][0]), dict(model.named_buffers())))
+    eager, graphed = outcomes
+    assert models[1].run_network.prepared is not models[1].network
+    torch.testing.assert_close(graphed, eager, **tolerance)
+    counts = [b for name, b in eager[2].items() if name.endswith("num_batches_tracked")]
+    assert all(count == len(batches) for count in counts)
+
+
+@needs_gpu
+def test_a_replay_launches_fewer_kernels_from_the_host():
+    network = small_network().cuda()
+    images = torch.randn(4, 3, 8, 8, device="cuda")
+    replay = fixed_shape.capture(network, images)
+    counts = []
+    for run in (network, replay):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            run(images).sum().backward()
+        counts.append(sum(e.count for e in profile.key_averages() if e.key.startswith("aten::")))
+    assert counts[1] < counts[0] / 2
