@@ -13,6 +13,8 @@ from torch import Tensor
 from datamodules.errors import DataError
 
 PADDING = 4
+MADE_AT_ONCE = {"cuda": 8}
+"""Batches made by one call of each operation, where every call costs the host as much as a small batch the GPU."""
 
 
 class Batches:
@@ -35,6 +37,7 @@ class Batches:
         seed: of the generator.
         device: where the arrays live and the batches are made.
         rank, world_size: which part of each batch to serve, and of how many; the last batch's may be empty.
+        made_at_once: batches that are made together; by default ``MADE_AT_ONCE``, and one by one on a CPU.
 
     Raises:
         DataError: ``batch_size`` is not in 1, ..., N.
@@ -53,6 +56,7 @@ class Batches:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        made_at_once: int | None = None,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise DataError(f"batch size {batch_size} does not fit {len(images)} images; it must be from 1 to that")
@@ -63,6 +67,7 @@ class Batches:
         self.labels = labels.to(device)
         self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
         self.rank, self.world_size = rank, world_size
+        self.made_at_once = made_at_once or MADE_AT_ONCE.get(self.labels.device.type, 1)
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-mean / std).to(device)
         self.epoch = 0
@@ -77,14 +82,18 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        count, device = len(self.labels), self.labels.device
+        count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         tops, lefts = torch.randint(0, 2 * self.padding + 1, (2, count), generator=generator)
         flips = torch.randint(0, 2, (count,), generator=generator) * self.augment
-        order, tops, lefts, flips = (t.to(device) for t in (order, tops, lefts, flips))
-        for chunk in zip(*(t.split(self.batch_size) for t in (order, tops, lefts, flips)), strict=True):
-            index, *draws = (t.tensor_split(self.world_size)[self.rank] for t in chunk)
-            yield self._normalize(self._gather(index, *draws)), self.labels[index]
+        draws = torch.stack([order, tops, lefts, flips]).to(self.labels.device)
+        parts = [batch.tensor_split(self.world_size, 1)[self.rank] for batch in draws.split(self.batch_size, 1)]
+        for first in range(0, len(parts), self.made_at_once):
+            together = parts[first : first + self.made_at_once]
+            index, *crops = torch.cat(together, 1)
+            sizes = [part.shape[1] for part in together]
+            images, labels = self._normalize(self._gather(index, *crops)), self.labels[index]
+            yield from zip(images.split(sizes), labels.split(sizes), strict=True)
 
     def _gather(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
         """(B,) sample, offsets and flips -> (B, H, W, C) uint8, as one gather of whole pixels."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,6 +34,7 @@ from benchmark.trainer import create_trainer, quiet
 
 WARM_UP_STEPS = 3
 PHASE_STEPS = 8
+"""As many as batches are made at once (``datamodules.batches``)."""
 PEAK_STEPS = 3
 REFILL_SECONDS = 0.2
 """Enough for the reference's workers to fill their queue again, before another loop is measured."""
@@ -70,7 +71,10 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a step of each loop, and the seconds of a step of our path by phase."""
+    """Median seconds of a step of each loop, and the mean seconds of a step of our path by phase.
+
+    On a GPU several batches are made at once, so that the median step's data would take no time.
+    """
 
     seconds: Mapping[str, float]
     phases: Mapping[str, float]
@@ -178,7 +182,7 @@ def time_loops(task: Task, blocks: int, steps: int) -> Timing:
         others.clear()  # left to the collector of cycles, the reference's workers would be waited for 10 seconds
     return Timing(
         {name: median(watch.seconds) for name, watch in turns.watches.items()},
-        {name: median(seconds) for name, seconds in turns.phases.items()},
+        {name: fmean(seconds) for name, seconds in turns.phases.items()},
     )
 
 

@@ -62,6 +62,21 @@ def test_crop_and_flip_are_torchvisions_on_the_same_draws(images):
         assert torch.allclose(x[i], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("augment", [False, True])
+def test_batches_that_are_made_together_are_those_made_one_by_one(images, augment, world_size):
+    """The last one is smaller, and its last part without an image."""
+    for rank in range(world_size):
+        options = {"shuffle": True, "augment": augment, "rank": rank, "world_size": world_size}
+        alone = list(batches(images, 5, made_at_once=1, **options))
+        together = list(batches(images, 5, made_at_once=3, **options))
+        assert [len(labels) for _, labels in together] == [len(labels) for _, labels in alone]
+        for (x, y), (expected_x, expected_y) in zip(together, alone, strict=True):
+            assert torch.equal(x, expected_x)
+            assert torch.equal(y, expected_y)
+            assert x.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_draws_differ_from_sample_to_sample():
     same = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8).expand(64, 8, 8, 3)
     x, _ = epoch(batches(same, 64, shuffle=True, augment=True), 0)
