@@ -117,6 +117,7 @@ def _measure_speed(command: Speed) -> int:
     from benchmark.report.speed_input import write_input
     from benchmark.speed import suite
     from benchmark.speed.input import measure_input
+    from benchmark.speed.measure import whole_groups
 
     device = machine.choose_device(command.device)
     settings = suite.Settings(
@@ -125,7 +126,7 @@ def _measure_speed(command: Speed) -> int:
         command.compile,
         command.batch_size,
         command.blocks,
-        command.steps,
+        whole_groups(device, command.steps),
     )
     grid.check_writable(command.results_dir)
     compared = [name for structures in suite.STRUCTURES.values() for name in structures]

@@ -153,7 +153,7 @@ class Speed:
     blocks: int = 10
     """Turns that each loop takes."""
     steps: int = 5
-    """Steps of a turn."""
+    """Steps of a turn; on a GPU the next multiple of 8, since it makes so many batches at once."""
     pack: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
     """Also measure N runs at once of ResNet-56 and of DenseNet-40 on the device, as processes and stacked into one
     model, e.g. --pack 1 2 4 8."""

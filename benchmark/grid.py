@@ -19,7 +19,7 @@ from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from benchmark.tracking import Tracker
 from datamodules.batches import check_parts
 from datamodules.errors import DataError
-from lightning_modules.fixed_shape import GRAPHS
+from lightning_modules.fixed_shape import GRAPHS, NO_MASKS_TWICE
 from lightning_modules.networks import list_networks, network_definition
 
 
@@ -58,7 +58,7 @@ def select_cells(
     if compile not in run.COMPILE:
         raise UserError(f"unknown --compile {compile!r}; valid: {', '.join(run.COMPILE)}")
     if compile == GRAPHS and devices > 1:
-        raise UserError(f"--compile {GRAPHS} is for runs on one device; take auto or off with several")
+        raise UserError(f"--compile {GRAPHS} is for runs on one device; take auto, off or default with several")
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     if not cells:
@@ -141,6 +141,7 @@ def check_networks(cells: Sequence[tuple[Cell, Source]]) -> tuple[list[tuple[Cel
     for cell, source in cells:
         try:
             check_network(cell.network, source)
+            _check_capture(cell)
         except UserError as error:
             problems[f"{cell.name}: {error}"] = error
         else:
@@ -163,6 +164,15 @@ def check_network(network: NetworkSpec, source: Source) -> None:
     except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{network.name}: {reason}") from error
+
+
+def _check_capture(cell: Cell) -> None:
+    """Raises:
+    UserError: the network cannot be captured, as is asked for.
+    """
+    options = cell.network.options
+    if cell.recipe.compile == GRAPHS and options.get("memory_efficient") and options.get("dropout"):
+        raise UserError(f"{cell.network.name}: {NO_MASKS_TWICE}")
 
 
 def prepare(cells: Sequence[tuple[Cell, Source]], data_dir: Path) -> None:

@@ -16,6 +16,9 @@ PADDING = 4
 MADE_AT_ONCE = {"cuda": 8}
 """Batches made by one call of each operation, where every call costs the host as much as a small batch the GPU."""
 
+PIXELS_AT_ONCE = 2**20
+"""In no more than this many pixels: eight batches of 128 of CIFAR's images."""
+
 
 class Batches:
     """An iterable of (images, labels), one epoch a pass.
@@ -37,7 +40,7 @@ class Batches:
         seed: of the generator.
         device: where the arrays live and the batches are made.
         rank, world_size: which part of each batch to serve, and of how many; the last batch's may be empty.
-        made_at_once: batches that are made together; by default ``MADE_AT_ONCE``, and one by one on a CPU.
+        made_at_once: batches that are made together; by default ``default_made_at_once``.
 
     Raises:
         DataError: ``batch_size`` is not in 1, ..., N.
@@ -67,7 +70,8 @@ class Batches:
         self.labels = labels.to(device)
         self.batch_size, self.shuffle, self.augment, self.seed = batch_size, shuffle, augment, seed
         self.rank, self.world_size = rank, world_size
-        self.made_at_once = made_at_once or MADE_AT_ONCE.get(self.labels.device.type, 1)
+        pixels = batch_size * self.height * self.width
+        self.made_at_once = made_at_once or default_made_at_once(self.labels.device.type, pixels)
         self.scale = (1 / (255 * std)).to(device)
         self.shift = (-mean / std).to(device)
         self.epoch = 0
@@ -109,6 +113,11 @@ class Batches:
     def _normalize(self, images: Tensor) -> Tensor:
         """(B, H, W, C) uint8 -> (B, C, H, W) float32, zero mean and unit variance."""
         return torch.addcmul(self.shift, images.float(), self.scale).permute(0, 3, 1, 2)
+
+
+def default_made_at_once(device: str, pixels: int) -> int:
+    """How many batches of so many pixels each are made together: one on a CPU."""
+    return max(1, min(MADE_AT_ONCE.get(device, 1), PIXELS_AT_ONCE // pixels))
 
 
 def check_parts(count: int, batch_size: int, world_size: int) -> None:

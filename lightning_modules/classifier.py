@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_modules.fixed_shape import FixedShape
+from lightning_modules.fixed_shape import GRAPHS, FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
@@ -100,6 +100,12 @@ class LitClassifier(pl.LightningModule):
         if self.hparams.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.run_network(images)
+
+    def on_fit_start(self) -> None:
+        if self.hparams.compile == GRAPHS and self.trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                'compile="graphs" cannot accumulate gradients over batches; take another way to compile'
+            )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step(batch, self.train_metrics)

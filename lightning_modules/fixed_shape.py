@@ -4,12 +4,15 @@ Shapes: images (B, C, H, W), logits (B, num_classes).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 GRAPHS = "graphs"
 """The way to run a network whose own kernels are captured once and then replayed, with nothing compiled."""
+
+NO_MASKS_TWICE = "a memory_efficient network with dropout cannot be captured as CUDA graphs; leave out one of them"
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -20,10 +23,11 @@ class FixedShape:
     An epoch's smaller last batch and evaluation, few steps among many, call the network itself: each would be
     compiled for itself, which takes longer than they do.
 
-    Once the weights lie elsewhere, as after a move to another device, the next batch is prepared for anew.
+    Once the weights lie elsewhere, as after a move to another device, or autocast casts to another type, the next
+    batch is prepared for anew.
 
     Args:
-        network: that has parameters.
+        network: whose parameters stay the same objects.
         way: False for none, True or a mode for ``torch.compile``, ``GRAPHS`` for ``capture``.
 
     Raises:
@@ -32,20 +36,36 @@ class FixedShape:
 
     def __init__(self, network: nn.Module, way: bool | str) -> None:
         if way == GRAPHS and _has(network, "memory_efficient") and _has(network, "dropout"):
-            raise ValueError("a memory_efficient network with dropout cannot be captured; leave out one of them")
+            raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way
-        self.prepared: Forward = network
+        self._forget()
+
+    def _forget(self) -> None:
+        self.prepared: Forward = self.network
         self.shape: torch.Size | None = None
-        self.address = 0
+        self.made_for: tuple[Any, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy prepares for itself; what is prepared cannot be pickled."""
+        return {"network": self.network, "way": self.way}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_classes)."""
         if not (self.way and self.network.training and torch.is_grad_enabled()):
             return self.network(images)
-        address = next(self.network.parameters()).data_ptr()
-        if address != self.address:
-            self.prepared, self.shape, self.address = self._prepare(images), images.shape, address
+        if (now := self._conditions(images.device.type)) != self.made_for:
+            self._forget()  # first, so that what was prepared before gives back its memory
+            self.prepared, self.shape, self.made_for = self._prepare(images), images.shape, now
         return self.prepared(images) if images.shape == self.shape else self.network(images)
+
+    def _conditions(self, device: str) -> tuple[Any, ...]:
+        """Where the weights lie, and what autocast makes of them: a replay reads there, and casts so."""
+        addresses = (parameter.data_ptr() for parameter in self.network.parameters())
+        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device), *addresses
 
     def _prepare(self, images: Tensor) -> Forward:
         if self.way == GRAPHS:
@@ -61,9 +81,12 @@ def _has(network: nn.Module, option: str) -> bool:
 def capture(network: nn.Module, images: Tensor) -> Forward:
     """The network's forward and backward pass on batches like ``images``, as CUDA graphs that are replayed.
 
-    What small networks wait for on a GPU is the host, which launches a thousand kernels a step; a replay is one
+    What small networks wait for on a GPU is the host, which launches each of their many kernels; a replay is one
     launch. The network itself is as before: weights, running statistics, gradients and the state of dropout's
     generator are those of before, and a call of it replays nothing.
+
+    The gradients of a replay lie where those of the next one will: they must be used and set to None before it, as
+    Lightning does unless it accumulates them, and a batch's backward pass must come before the next forward pass.
 
     Raises:
         RuntimeError: the images are not on a GPU, or the network does what cannot be captured, such as waiting for

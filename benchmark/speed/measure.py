@@ -31,10 +31,11 @@ from benchmark.speed.loops import (
     torchvision_loop,
 )
 from benchmark.trainer import create_trainer, quiet
+from datamodules.batches import MADE_AT_ONCE
 
 WARM_UP_STEPS = 3
-PHASE_STEPS = 8
-"""As many as batches are made at once (``datamodules.batches``)."""
+PHASE_STEPS = max(MADE_AT_ONCE.values())
+"""So that the phases hold the making of as many batches as they use."""
 PEAK_STEPS = 3
 REFILL_SECONDS = 0.2
 """Enough for the reference's workers to fill their queue again, before another loop is measured."""
@@ -143,24 +144,34 @@ class Turns(pl.Callback):
             self.marked = now
 
 
-def forget_first_steps(device: str) -> None:
-    """On a GPU, whose compiler tries its kernels in them on buffers of its own."""
-    if device == "cuda":
-        machine.reset_peak_memory(device)
+def forget_first_steps(task: Task) -> None:
+    """On a GPU, whose compiler tries its kernels in them on buffers of its own.
+
+    Not with CUDA graphs: what a replay needs was allocated when they were captured, in these steps.
+    """
+    has_graphs = isinstance(task.recipe.compile, str)
+    if task.device == "cuda" and not has_graphs:
+        machine.reset_peak_memory(task.device)
 
 
 class SteadyPeak(pl.Callback):
     """Ends the Trainer's loop after a few steps, of which the first are forgotten."""
 
-    def __init__(self, device: str) -> None:
-        self.device, self.steps = device, 0
+    def __init__(self, task: Task) -> None:
+        self.task, self.steps = task, 0
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.steps += 1
         if self.steps == WARM_UP_STEPS:
-            forget_first_steps(self.device)
+            forget_first_steps(self.task)
         elif self.steps == WARM_UP_STEPS + PEAK_STEPS:
             raise _Measured
+
+
+def whole_groups(device: str, steps: int) -> int:
+    """``steps`` rounded up to a multiple of the batches made at once, so that a block makes as many as it uses."""
+    together = MADE_AT_ONCE.get(device, 1)
+    return -(-steps // together) * together
 
 
 def steps_within(device: str, blocks: int, steps: int) -> int:
@@ -171,7 +182,8 @@ def steps_within(device: str, blocks: int, steps: int) -> int:
 
 def time_loops(task: Task, blocks: int, steps: int) -> Timing:
     """The reference, the bare loop and our full path, ``blocks`` times ``steps`` steps of each."""
-    others = {"reference": reference_loop(task), "bare": bare_loop(task)}
+    # a capture of CUDA graphs would be disturbed by the reference's workers, which start at its first step
+    others = {"bare": bare_loop(task), "reference": reference_loop(task)}
     for step in others.values():
         for _ in range(WARM_UP_STEPS):
             step()
@@ -239,13 +251,13 @@ def peak_memory(task: Task, loop: str) -> tuple[int, int] | None:
     if before is None:
         return None
     if loop == "ours":
-        train_through_lightning(task, SteadyPeak(task.device))
+        train_through_lightning(task, SteadyPeak(task))
     else:
         step = {"reference": reference_loop, "bare": bare_loop, "torchvision": torchvision_loop}[loop](task)
         with nullcontext() if loop == "reference" else keeping_freed_memory():
             for _ in range(WARM_UP_STEPS):
                 step()
-            forget_first_steps(task.device)
+            forget_first_steps(task)
             for _ in range(PEAK_STEPS):
                 step()
     return machine.peak_memory(task.device), before

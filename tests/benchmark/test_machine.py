@@ -50,6 +50,31 @@ def test_networks_are_compiled_where_that_can_be_unless_asked_otherwise(
 
 
 @pytest.mark.parametrize(
+    ("device", "options", "reason"),
+    [
+        ("cpu", {}, "--compile graphs needs a GPU; take off or auto"),
+        ("cuda", {"devices": 2}, "--compile graphs is for runs on one device"),
+    ],
+)
+def test_graphs_that_cannot_be(monkeypatch, tmp_path, image_tar, device, options, reason):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
+    with pytest.raises(UserError, match=reason):
+        grid.select_cells(get_experiment("cifar"), image_tar, device, compile="graphs", **options)
+
+
+def test_networks_that_cannot_be_captured_are_named_before_training(monkeypatch, tmp_path, image_tar):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
+    network = "cifar_densenet40:depth=10,memory_efficient=True,dropout=0.2"
+    cells = grid.select_cells(
+        get_experiment("cifar"), image_tar, "cuda", datasets=["cifar10"], networks=[network], compile="graphs"
+    )
+    with pytest.raises(UserError, match="cifar_densenet40: a memory_efficient network with dropout cannot be"):
+        grid.check_networks(cells)
+
+
+@pytest.mark.parametrize(
     ("compilers", "cc", "headers", "expected"),
     [
         (["gcc"], None, True, True),

@@ -137,6 +137,26 @@ def test_our_steps_are_as_many_as_a_measurement_needs(monkeypatch, device, warm_
     assert [len(seconds) for seconds in turns.phases.values()] == [8] * 4
 
 
+@pytest.mark.parametrize(
+    ("device", "steps", "rounded"), [("cpu", 5, 5), ("cuda", 5, 8), ("cuda", 30, 32), ("cuda", 32, 32)]
+)
+def test_a_block_makes_as_many_batches_as_it_uses(device, steps, rounded):
+    assert measure.whole_groups(device, steps) == rounded
+
+
+@pytest.mark.parametrize(
+    ("device", "compile", "is_reset"),
+    [("cpu", False, False), ("cuda", True, True), ("cuda", "graphs", False), ("cuda", "reduce-overhead", False)],
+)
+def test_the_peak_of_graphs_is_that_of_their_capture(monkeypatch, device, compile, is_reset):
+    resets = []
+    monkeypatch.setattr(measure.machine, "reset_peak_memory", resets.append)
+    task = TINY.task(NETWORK)
+    task = replace(task, device=device, recipe=replace(task.recipe, compile=compile))
+    measure.forget_first_steps(task)
+    assert resets == [device] * is_reset
+
+
 def test_the_usual_loop_is_neither_compiled_nor_channels_last(monkeypatch):
     """Whatever our own path is; on a GPU that is compiled."""
     made, create_model = [], loops.create_model
@@ -247,8 +267,8 @@ def test_loops_take_turns_in_blocks(monkeypatch):
     monkeypatch.setattr(measure, "bare_loop", counting("bare"))
     timing = measure.time_loops(TINY.task(NETWORK), TINY.blocks, TINY.steps)
     warm = measure.WARM_UP_STEPS
-    blocks = (["reference"] * TINY.steps + ["bare"] * TINY.steps) * TINY.blocks
-    assert order == ["reference"] * warm + ["bare"] * warm + blocks
+    blocks = (["bare"] * TINY.steps + ["reference"] * TINY.steps) * TINY.blocks
+    assert order == ["bare"] * warm + ["reference"] * warm + blocks
     assert set(timing.seconds) == {"ours", "reference", "bare"}
     assert timing.seconds["ours"] > timing.seconds["bare"] > 0
 

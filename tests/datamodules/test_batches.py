@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import functional as TF
 
 from datamodules import DataError
-from datamodules.batches import Batches, channel_statistics, check_parts
+from datamodules.batches import Batches, channel_statistics, check_parts, default_made_at_once
 
 COUNT = 37
 
@@ -75,6 +75,14 @@ def test_batches_that_are_made_together_are_those_made_one_by_one(images, augmen
             assert torch.equal(x, expected_x)
             assert torch.equal(y, expected_y)
             assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "side", "count"),
+    [("cpu", 128, 32, 1), ("cuda", 128, 32, 8), ("cuda", 64, 32, 8), ("cuda", 500, 32, 2), ("cuda", 500, 224, 1)],
+)
+def test_a_gpu_makes_batches_together_as_long_as_they_are_small(device, batch_size, side, count):
+    assert default_made_at_once(device, batch_size * side * side) == count
 
 
 def test_draws_differ_from_sample_to_sample():

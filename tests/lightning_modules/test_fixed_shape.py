@@ -1,11 +1,14 @@
 """Full training batches go the prepared way, all else through the network itself; a capture changes nothing."""
 
 import copy
+import pickle
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
+from datamodules import DigitsDataModule
 from lightning_modules import create_network, fixed_shape
 from lightning_modules.classifier import LitClassifier
 from lightning_modules.fixed_shape import GRAPHS, FixedShape, capture
@@ -63,13 +66,41 @@ def test_no_way_is_the_network_itself(prepared):
     assert prepared == {"shapes": [], "compiled": 0}
 
 
-def test_weights_that_moved_are_prepared_for_anew(prepared):
+def test_weights_that_moved_and_another_precision_are_prepared_for_anew(prepared):
+    """Also where all but the last weight lie as before: a replay would read what is no longer there."""
     network = small_network()
     run, images = FixedShape(network, True), torch.randn(2, 3, 8, 8)
     run(images)
-    network.double()
-    run(images.double())
+    *_, last = network.parameters()
+    last.data = last.data.clone()
+    run(images)
     assert prepared["compiled"] == 2
+    with torch.autocast("cpu", torch.bfloat16):
+        run(images)
+    assert prepared["compiled"] == 3
+    run(images)
+    run(images)
+    assert prepared["compiled"] == 4
+
+
+def test_what_is_prepared_stays_behind_in_a_copy(prepared):
+    model = LitClassifier("cifar_hbnet20", network_options={"depth": 8}, compile=True)
+    images = torch.randn(2, 3, 8, 8)
+    model(images)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.run_network.prepared is twin.network
+        twin(images)
+    assert prepared["compiled"] == 3
+
+
+def test_gradients_of_several_batches_are_refused(tmp_path):
+    """Those of a replay lie where those of the next one will."""
+    model = LitClassifier("cifar_hbnet20", network_options={"depth": 8}, compile=GRAPHS)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(accumulate_grad_batches=2, max_epochs=1, default_root_dir=tmp_path, **options)
+    batches = [(torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.long))]
+    with pytest.raises(ValueError, match="cannot accumulate gradients"):
+        trainer.fit(model, batches)
 
 
 def test_a_module_and_its_copy_each_call_their_own_network():
@@ -83,7 +114,9 @@ def test_a_module_and_its_copy_each_call_their_own_network():
 def test_memory_efficient_networks_with_dropout_are_refused():
     options = {"depth": 10, "memory_efficient": True}
     LitClassifier("cifar_densenet40", network_options=options, compile=GRAPHS)
-    with pytest.raises(ValueError, match="a memory_efficient network with dropout cannot be captured"):
+    with pytest.raises(
+        ValueError, match="a memory_efficient network with dropout cannot be captured as CUDA graphs"
+    ):
         LitClassifier("cifar_densenet40", network_options={**options, "dropout": 0.2}, compile=GRAPHS)
 
 
@@ -149,7 +182,7 @@ def test_a_capture_that_fails_leaves_the_network_as_it_was(monkeypatch):
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_replayed_graphs_train_as_the_network_does(name, options, precision):
-    """Steps of SGD with a smaller batch among them, then evaluation."""
+    """Steps of SGD with a smaller batch and an evaluation among them, then evaluation."""
     models, optimizers = [], []
     for compile in (False, GRAPHS):
         torch.manual_seed(0)
@@ -162,6 +195,8 @@ def test_replayed_graphs_train_as_the_network_does(name, options, precision):
         torch.manual_seed(1)  # of dropout
         losses = []
         for images, labels in batches:
+            model.eval()(images)
+            model.train()
             with torch.autocast("cuda", precision, enabled=precision != torch.float32):
                 logits = model(images).float()
             optimizer.zero_grad()
@@ -172,8 +207,55 @@ def test_replayed_graphs_train_as_the_network_does(name, options, precision):
     eager, graphed = outcomes
     assert models[1].run_network.prepared is not models[1].network
     torch.testing.assert_close(graphed, eager, **tolerance)
+    losses = graphed[0]
+    assert losses[0] != losses[1]  # the second batch and the first update, which a stale replay would not know
     counts = [b for name, b in eager[2].items() if name.endswith("num_batches_tracked")]
     assert all(count == len(batches) for count in counts)
+
+
+@needs_gpu
+def test_a_replay_reads_the_weights_of_now():
+    """Those that autocast casts, too."""
+    network, images = small_network().cuda(), torch.randn(4, 3, 8, 8, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        replay = capture(network, images)
+        before = replay(images).clone()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2)
+        expected, after = network(images), replay(images)
+    assert not torch.allclose(after, before, rtol=0.1)
+    torch.testing.assert_close(after, expected, rtol=0.05, atol=0.05)
+
+
+@needs_gpu
+def test_lightning_trains_by_graphs_as_without_them(tmp_path):
+    """Two epochs in bf16 on the digits, whose last batch is smaller; then a second fit of the same model."""
+    errors = []
+    for compile in (False, GRAPHS):
+        torch.manual_seed(0)
+        model = LitClassifier(
+            "cifar_hbnet20",
+            network_options={"depth": 8, "in_channels": 1},
+            recipe={"learning_rate": 0.05},
+            compile=compile,
+        )
+        options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        for _ in range(2):
+            trainer = pl.Trainer(
+                accelerator="gpu",
+                devices=1,
+                precision="bf16-mixed",
+                max_epochs=2,
+                enable_model_summary=False,
+                default_root_dir=tmp_path,
+                **options,
+            )
+            trainer.fit(model, datamodule=DigitsDataModule(batch_size=64))
+            errors.append(trainer.test(model, datamodule=DigitsDataModule(), verbose=False)[0]["test_error"])
+    eager, graphed = errors[:2], errors[2:]
+    assert graphed[1] < graphed[0] < 60
+    assert abs(graphed[1] - eager[1]) < 5
 
 
 @needs_gpu
