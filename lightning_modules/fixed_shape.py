@@ -35,7 +35,7 @@ class FixedShape:
     """
 
     def __init__(self, network: nn.Module, way: bool | str) -> None:
-        if way == GRAPHS and _has(network, "memory_efficient") and _has(network, "dropout"):
+        if way == GRAPHS and has_option(network, "memory_efficient") and has_option(network, "dropout"):
             raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way
         self.weights = list(network.parameters())  # looking for them takes a fifth of a millisecond
@@ -74,7 +74,8 @@ class FixedShape:
         return torch.compile(self.network, mode=mode, dynamic=False)
 
 
-def _has(network: nn.Module, option: str) -> bool:
+def has_option(network: nn.Module, option: str) -> bool:
+    """Whether the option is set, or not 0, in any part of the network."""
     return any(getattr(module, option, False) for module in network.modules())
 
 

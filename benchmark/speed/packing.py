@@ -22,7 +22,7 @@ from benchmark.errors import UserError
 from benchmark.run import create_model
 from benchmark.speed.loops import NUM_CLASSES, Step, Task, bare_loop, step_on_noise
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
-from lightning_modules.fixed_shape import FixedShape
+from lightning_modules.fixed_shape import FixedShape, has_option
 from lightning_modules.recipes import create_optimizer
 
 
@@ -40,7 +40,7 @@ class StackedNetwork(nn.Module):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        if any(getattr(module, "memory_efficient", False) for module in networks[0].modules()):
+        if has_option(networks[0], "memory_efficient"):
             raise ValueError("memory_efficient networks cannot be stacked; stack them without the option")
         self.stacked = copy.deepcopy(networks[0])
         for values, make in zip(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datamodules import DigitsDataModule
-from lightning_modules import create_network, fixed_shape
+from lightning_modules import create_network
 from lightning_modules.classifier import LitClassifier
 from lightning_modules.fixed_shape import GRAPHS, FixedShape, capture
 
@@ -42,9 +42,9 @@ def prepared(monkeypatch):
     return seen
 
 
-def small_network(**options):
+def small_network():
     torch.manual_seed(0)
-    return create_network("cifar_hbnet20", depth=8, **options)
+    return create_network("cifar_hbnet20", depth=8)
 
 
 def test_only_full_training_batches_go_the_prepared_way(prepared):
@@ -262,7 +262,7 @@ def test_lightning_trains_by_graphs_as_without_them(tmp_path):
 def test_a_replay_launches_fewer_kernels_from_the_host():
     network = small_network().cuda()
     images = torch.randn(4, 3, 8, 8, device="cuda")
-    replay = fixed_shape.capture(network, images)
+    replay = capture(network, images)
     counts = []
     for run in (network, replay):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
