@@ -1,6 +1,7 @@
 """The speed tables and their bar chart, from rows that were measured."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,20 @@ def draw_loops(loops: Sequence[Row], device: str) -> Figure:
         bars = ax.barh(at + (i - 1) * height, speeds, height, label=label, color=OKABE_ITO[i])
         if loop == "ours":
             ax.bar_label(bars, [f" {row['ours vs reference']:.2f}×" for row in loops], fontsize=8)
-    ax.set_yticks(at, [row["network"] for row in loops])
+    ax.set_yticks(at, _bar_names(loops))
     ax.invert_yaxis()
     ax.set(xlabel="images per second", title=device)
     ax.margins(x=0.1)
     figure.legend(loc="outside lower center", ncols=len(LOOPS))
     return figure
+
+
+def _bar_names(loops: Sequence[Row]) -> list[str]:
+    """The networks, with the settings of those that were measured in several."""
+    count = Counter(row["network"] for row in loops)
+    return [
+        row["network"] if count[row["network"]] == 1 else f"{row['network']}\n{_settings(row)}" for row in loops
+    ]
 
 
 def _loop_line(row: Row) -> dict[str, str]:
@@ -138,6 +147,7 @@ def _settings(row: Row) -> str:
 def _packed_line(row: Row) -> dict[str, str]:
     return {
         "network": row["network"],
+        "precision": _settings(row),
         "runs at once": f"{row['runs']}, {row['way']}",
         "ms": three_digits(row["ms"]),
         "images/s of all": f"{row['images/s']:,.0f}",

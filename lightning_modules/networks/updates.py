@@ -167,7 +167,7 @@ class UpdateRule(nn.Module):
 
         def pack(tensor: Tensor) -> Tensor | State:
             same = (tensor.data_ptr(), tensor.shape, tensor.stride()) == (address, shape, strides)
-            return kept if same else tensor
+            return kept if same else tensor.detach()  # a node that kept its own output would never be freed
 
         def unpack(packed: Tensor | State) -> Tensor:
             if not isinstance(packed, State):

@@ -162,6 +162,32 @@ def test_points_computed_again_give_the_same_gradients(name, reading, coefficien
         assert torch.equal(gradient, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar_hbnet20", {}),
+        ("cifar_agdresnet20", {}),
+        ("cifar_agdresnet20", {"coefficients": "fixed"}),
+        ("cifar_agdnet40", {"depth": 13, "coefficients": "learned"}),
+        ("cifar_densenet40", {"depth": 13, "memory_efficient": True}),
+    ],
+    ids=str,
+)
+def test_what_was_kept_goes_with_the_result(name, options):
+    """Also without a backward pass, which would free it."""
+    weight = next((network := create_network(name, **options)).parameters())
+
+    def notes():
+        """Python's notes on the node that gathers the weight's gradient: gone once no graph holds the node."""
+        return weight.expand_as(weight).grad_fn.next_functions[0][0].metadata
+
+    logits = network(torch.randn(2, 3, 8, 8))
+    notes()["seen"] = True
+    assert notes()
+    del logits
+    assert not notes()
+
+
 def test_second_derivatives_are_refused_where_they_would_be_wrong():
     network = create_network("cifar_agdresnet20", depth=20)
     loss = network(torch.randn(2, 3, 8, 8)).square().sum()
