@@ -91,10 +91,14 @@ def select_cells(
                     cell.network, definition=network_definition(cell.network.name, cell.network.options)
                 ),
                 data=replace(identify(cell.data, source), validation=validation),
-                recipe=replace(
-                    run.resolve_recipe(_as_asked(cell.recipe, precision, run.COMPILE[compile]), device),
-                    devices=devices,
-                    sync_batchnorm=sync_batchnorm,
+                recipe=run.resolve_recipe(
+                    replace(
+                        _as_asked(cell.recipe, precision, run.COMPILE[compile]),
+                        devices=devices,
+                        sync_batchnorm=sync_batchnorm,
+                    ),
+                    device,
+                    cell.network,
                 ),
             ),
             source,
@@ -170,8 +174,7 @@ def _check_capture(cell: Cell) -> None:
     """Raises:
     UserError: the network cannot be captured, as is asked for.
     """
-    options = cell.network.options
-    if cell.recipe.compile == GRAPHS and options.get("memory_efficient") and options.get("dropout"):
+    if cell.recipe.compile == GRAPHS and not run.can_be_captured(cell.network):
         raise UserError(f"{cell.network.name}: {NO_MASKS_TWICE}")
 
 

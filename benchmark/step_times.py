@@ -42,8 +42,8 @@ NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
 SIZES = ("depth", "dropout")
 """Options that leave a network the same kind: a size, and what costs next to nothing."""
-ON_DEMAND = ("reduce-overhead", "graphs")
-"""Ways to run a network that ``--compile auto`` does not take, and that a plan does not count on."""
+ON_DEMAND = ("reduce-overhead",)
+"""Ways to run a network that ``--compile auto`` takes nowhere, and that a plan does not count on."""
 SAME_SIZE = 0.01
 """Networks whose multiply-adds differ by less are of one size, such as those for 10 and for 100 classes."""
 

@@ -91,21 +91,36 @@ def capture(network: nn.Module, images: Tensor) -> Forward:
 
     Raises:
         RuntimeError: the images are not on a GPU, or the network does what cannot be captured, such as waiting for
-            the device.
+            the device, or gradients can still flow to it from what it returned before.
     """
     if images.device.type != "cuda":
         raise RuntimeError(f"CUDA graphs need a GPU; the images are on the {images.device.type}")
     statistics = [buffer.clone() for buffer in network.buffers()]
-    generator = torch.cuda.get_rng_state(images.device)
+    generator, stream = torch.cuda.get_rng_state(images.device), torch.cuda.current_stream(images.device)
     dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
     try:
         # weights that autocast has cast once must be cast at each replay, as they change in between
         with torch.autocast("cuda", dtype, enabled, cache_enabled=False):
             torch.cuda.make_graphed_callables(network, (images.clone(),), allow_unused_input=True)
+        _expect_gradients_of_another_stream()
         return network.forward
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(
+            f"the network cannot be captured as CUDA graphs ({reason}); compile it, or run it as it is"
+        ) from error
     finally:
+        torch.cuda.set_stream(stream)  # torch leaves its own behind if it fails
         vars(network).pop("forward", None)  # where torch put what replays
         with torch.no_grad():
             for buffer, before in zip(network.buffers(), statistics, strict=True):
                 buffer.copy_(before)
         torch.cuda.set_rng_state(generator, images.device)
+
+
+def _expect_gradients_of_another_stream() -> None:
+    """torch would warn at the first replay: gradients come from the stream of the capture, as torch made it."""
+    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # since torch 2.11
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

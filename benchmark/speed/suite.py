@@ -28,7 +28,7 @@ from benchmark.speed.loops import (
 )
 from benchmark.speed.measure import PHASES, peak_memory, steps_within, time_in_turns, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
-from lightning_modules.networks import list_networks, network_definition
+from lightning_modules.networks import list_networks, network_definition, network_purpose
 
 NETWORKS = (
     "cifar_resnet20",
@@ -95,11 +95,15 @@ class Settings:
         """
         spec = check(name)
         recipe = RecipeSpec(
-            epochs=1, batch_size=self.batch_size, precision=self.precision, compile=run.COMPILE[self.compile]
+            epochs=1,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            compile=run.COMPILE[self.compile],
+            image_size=network_purpose(spec.name).image_size if spec.name in TORCHVISION else 0,
         )
         steps = steps_within(self.device, self.blocks, self.steps)
         batches = max(NUM_IMAGES[self.device] // self.batch_size, steps + 1)
-        return Task(spec, run.resolve_recipe(recipe, self.device), self.device, batches * self.batch_size)
+        return Task(spec, run.resolve_recipe(recipe, self.device, spec), self.device, batches * self.batch_size)
 
 
 def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> Iterator[Row]:

@@ -5,9 +5,10 @@ import subprocess
 import pytest
 import torch
 
-from benchmark import grid, machine
+from benchmark import grid, machine, run
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
+from benchmark.specs import NetworkSpec, RecipeSpec
 
 
 @pytest.mark.parametrize(
@@ -29,15 +30,16 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
 @pytest.mark.parametrize(
     ("device", "has_triton", "row", "asked", "expected"),
     [
-        ("cuda", True, "resnet20", "auto", True),
-        ("cuda", False, "resnet20", "auto", False),
+        ("cuda", True, "resnet20", "auto", "graphs"),
+        ("cuda", False, "resnet20", "auto", "graphs"),
         ("cpu", True, "resnet20", "auto", False),
         ("cuda", True, "resnet20", "off", False),
+        ("cuda", True, "resnet20", "default", True),
         ("cuda", False, "resnet20", "default", True),
         ("cuda", True, "resnet20-reference", "default", False),
     ],
 )
-def test_networks_are_compiled_where_that_can_be_unless_asked_otherwise(
+def test_small_images_go_by_graphs_on_a_gpu_unless_asked_otherwise(
     monkeypatch, tmp_path, image_tar, device, has_triton, row, asked, expected
 ):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
@@ -47,6 +49,23 @@ def test_networks_are_compiled_where_that_can_be_unless_asked_otherwise(
     experiment = get_experiment("cifar")
     cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
     assert [cell.recipe.compile for cell, _ in cells] == [expected]
+
+
+@pytest.mark.parametrize("has_triton", [True, False])
+@pytest.mark.parametrize(
+    ("options", "recipe"),
+    [
+        ({"memory_efficient": True, "dropout": 0.2}, {}),
+        ({}, {"devices": 2}),
+        ({}, {"image_size": 224}),
+    ],
+    ids=str,
+)
+def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, options, recipe, has_triton):
+    monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
+    monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
+    network, recipe = NetworkSpec("cifar_densenet40", options), RecipeSpec(precision="32-true", **recipe)
+    assert run.resolve_recipe(recipe, "cuda", network).compile is has_triton
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,14 @@ class OnGPU(torch.Tensor):
         return self.as_subclass(torch.Tensor).clone()
 
 
+def no_gpu(monkeypatch, states):
+    """A GPU's state without a GPU: ``states`` gathers what is set."""
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: "the generator")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.append(state))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the stream")
+    monkeypatch.setattr(torch.cuda, "set_stream", states.append)
+
+
 def test_a_capture_leaves_the_network_as_it_was(monkeypatch):
     """torch's own warm-up counts batches, moves running statistics and draws masks."""
     network = small_network()
@@ -148,13 +156,12 @@ def test_a_capture_leaves_the_network_as_it_was(monkeypatch):
         module.forward = lambda images: "replayed"
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", warm_up)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: "as it was")
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.append(state))
+    no_gpu(monkeypatch, states)
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     images = torch.randn(4, 3, 8, 8)
     replay = capture(network, images.as_subclass(OnGPU))
     assert replay(images) == "replayed"
-    assert states == ["as it was"]
+    assert states == ["the stream", "the generator"]
     assert not torch.equal(seen["moved"], next(iter(buffers.values())))
     for name, buffer in network.named_buffers():
         assert torch.equal(buffer, buffers[name]), name
@@ -168,12 +175,13 @@ def test_a_capture_that_fails_leaves_the_network_as_it_was(monkeypatch):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
+    no_gpu(monkeypatch, states := [])
     network = small_network()
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(RuntimeError, match="capturing"):
+    message = "cannot be captured as CUDA graphs \\(operation not permitted when stream is capturing\\); compile it"
+    with pytest.raises(RuntimeError, match=message):
         capture(network, torch.randn(4, 3, 8, 8).as_subclass(OnGPU))
+    assert states == ["the stream", "the generator"]
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -226,6 +234,17 @@ def test_a_replay_reads_the_weights_of_now():
         expected, after = network(images), replay(images)
     assert not torch.allclose(after, before, rtol=0.1)
     torch.testing.assert_close(after, expected, rtol=0.05, atol=0.05)
+
+
+@needs_gpu
+def test_a_result_from_before_that_is_kept_prevents_a_capture_and_nothing_after_it():
+    network, images = small_network().cuda(), torch.randn(4, 3, 8, 8, device="cuda")
+    stream, kept = torch.cuda.current_stream(), network(images)
+    with pytest.raises(RuntimeError, match="cannot be captured as CUDA graphs"):
+        capture(network, images)
+    assert torch.cuda.current_stream() == stream
+    del kept
+    torch.testing.assert_close(capture(network, images)(images), network(images))
 
 
 @needs_gpu
