@@ -26,7 +26,7 @@ def seconds_per_image(cell: Cell, num_classes: int, image_shape: Sequence[int], 
     On a CPU a large batch of large images is measured by a part of it.
 
     The fastest of a few steps after a first one that warms up: what else the machine does makes steps slower, never
-    faster, and the first compiles. Large networks stop at two steps.
+    faster, and the first compiles or captures. Large networks stop at two steps.
     """
     batch = cell.recipe.batch_size // cell.recipe.devices
     if device == "cpu":

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -16,7 +16,7 @@ from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.schedule import enough_devices, simulate
 from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment, NetworkSpec
-from benchmark.step_times import StepTime, StepTimes
+from benchmark.step_times import StepTime, StepTimes, without_dropout
 
 
 @dataclass(frozen=True)
@@ -129,22 +129,16 @@ class MeasuredTimes:
     @staticmethod
     def _key(cell: Cell, source: Source) -> str:
         """What a step's time depends on."""
-        network, recipe = _without_dropout(cell.network), cell.recipe
+        network, recipe = without_dropout(cell.network), cell.recipe
         settings = [getattr(recipe, name) for name in ("batch_size", *DEVICE_SETTINGS)]
         return repr((network.name, network.options, source.image_shape, source.num_classes, settings))
-
-
-def _without_dropout(network: NetworkSpec) -> NetworkSpec:
-    """It costs next to nothing."""
-    options = {name: value for name, value in network.options.items() if name != "dropout"}
-    return replace(network, options=options)
 
 
 def measured_steps(runs: Iterable[PlannedRun]) -> list[StepTime]:
     """The step of each network that was measured, of our own path."""
     steps = {}
     for run in runs:
-        recipe, network = run.cell.recipe, _without_dropout(run.cell.network)
+        recipe, network = run.cell.recipe, without_dropout(run.cell.network)
         if run.seconds_per_image and recipe.loop != "reference":
             seconds = run.seconds_per_image * recipe.batch_size
             step = StepTime(network, run.multiply_adds, recipe.batch_size, recipe.precision, seconds)

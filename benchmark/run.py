@@ -54,7 +54,7 @@ class InterruptedRun(Exception):  # noqa: N818
 
 
 def resolve_recipe(recipe: RecipeSpec, device: str, network: NetworkSpec) -> RecipeSpec:
-    """The recipe with its "auto" values chosen for device and network: bf16 where it is fast, and what compiles.
+    """The recipe with its "auto" values chosen for device and network: bf16 where it is fast, and the way to run it.
 
     Raises:
         UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU.
@@ -73,7 +73,7 @@ def can_be_captured(network: NetworkSpec) -> bool:
 def _choose_compile(recipe: RecipeSpec, device: str, network: NetworkSpec) -> bool | str:
     """CUDA graphs for small images on one GPU, which waits for the host; else compilation where that can be.
 
-    A step of ResNet-56 on an H200 takes 6.4 ms by graphs, and compiled 17 ms and a minute at first.
+    A bare step of ResNet-56 on an H200 takes 6.3 ms by graphs and 14.9 ms compiled.
     """
     is_small = device == "cuda" and recipe.devices == 1 and not recipe.image_size
     return GRAPHS if is_small and can_be_captured(network) else machine.can_compile(device)

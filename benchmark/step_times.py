@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,6 @@ LOCK_SECONDS = 60
 
 NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
-SIZES = ("depth", "dropout")
-"""Options that leave a network the same kind: a size, and what costs next to nothing."""
 ON_DEMAND = ("reduce-overhead",)
 """Ways to run a network that ``--compile auto`` takes nowhere, and that a plan does not count on."""
 SAME_SIZE = 0.01
@@ -89,9 +87,17 @@ class StepTimes:
         return fastest / batch_size, distance >= SAME_SIZE
 
 
+def without_dropout(network: NetworkSpec) -> NetworkSpec:
+    """It costs next to nothing, unless it keeps a memory_efficient network from being captured as CUDA graphs."""
+    if network.options.get("memory_efficient"):
+        return network
+    options = {name: value for name, value in network.options.items() if name != "dropout"}
+    return replace(network, options=options)
+
+
 def kind(network: NetworkSpec) -> str:
     """What networks share that differ in size alone: the name without its depth, the definition and the options."""
-    options = {name: value for name, value in network.options.items() if name not in SIZES}
+    options = _without_size(network)
     return re.sub(r"\d+$", "", network.name) + json.dumps([network.definition, options], sort_keys=True)
 
 
@@ -206,8 +212,12 @@ def _distance(one: int, other: int) -> float:
     return abs(math.log(one / other))
 
 
+def _without_size(network: NetworkSpec) -> dict[str, Any]:
+    return {name: value for name, value in without_dropout(network).options.items() if name != "depth"}
+
+
 def _text(network: NetworkSpec) -> str:
-    options = [f"{name}={value}" for name, value in network.options.items() if name not in SIZES]
+    options = [f"{name}={value}" for name, value in _without_size(network).items()]
     if network.definition > 1:
         options.append(f"definition {network.definition}")
     return network.name + (f" ({','.join(options)})" if options else "")

@@ -109,7 +109,8 @@ def capture(network: nn.Module, images: Tensor) -> Forward:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise RuntimeError(
-            f"the network cannot be captured as CUDA graphs ({reason}); compile it, or run it as it is"
+            f"the network cannot be captured as CUDA graphs ({reason}); take --compile default or off, in code "
+            "compile=True or False"
         ) from error
     finally:
         torch.cuda.set_stream(stream)  # torch leaves its own behind if it fails
@@ -121,6 +122,6 @@ def capture(network: nn.Module, images: Tensor) -> Forward:
 
 
 def _expect_gradients_of_another_stream() -> None:
-    """torch would warn at the first replay: gradients come from the stream of the capture, as torch made it."""
+    """torch would warn at the first replay that they do, as its own capture makes them; ends its warning for good."""
     if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # since torch 2.11
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

@@ -16,7 +16,7 @@ SMALL_DENSE = {"depth": 10}
 SHORT = RecipeSpec(
     epochs=12, batch_size=64, learning_rate=0.1, weight_decay=5e-4, schedule="one_cycle", compile=False
 )
-"""Not compiled on a GPU either: that would take longer than the training."""
+"""As it is on a GPU, too: to compile would take longer than the training."""
 
 EXPERIMENT = Experiment(
     name="quickstart",

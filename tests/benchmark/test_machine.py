@@ -51,6 +51,16 @@ def test_small_images_go_by_graphs_on_a_gpu_unless_asked_otherwise(
     assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
 
+def test_devices_that_share_a_run_compile(monkeypatch, tmp_path, image_tar):
+    monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(machine, "can_compile", lambda device: True)
+    monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
+    experiment = get_experiment("cifar")
+    for devices, expected in ((1, "graphs"), (2, True)):
+        cells = grid.select_cells(experiment, image_tar, "cuda", only=["cifar_resnet20@cifar10"], devices=devices)
+        assert [cell.recipe.compile for cell, _ in cells] == [expected]
+
+
 @pytest.mark.parametrize("has_triton", [True, False])
 @pytest.mark.parametrize(
     ("options", "recipe"),

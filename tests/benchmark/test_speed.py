@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import benchmark.__main__ as cli
+from benchmark import machine
 from benchmark.errors import UserError
 from benchmark.speed import loops, measure, suite
 from benchmark.speed.loops import bare_loop, reference_loop, torchvision_loop
@@ -187,16 +188,12 @@ def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeyp
 
 
 @pytest.mark.parametrize("loop", ["ours", "reference", "bare"])
-def test_peak_memory_of_a_loop(loop):
-    peak, before = measure.peak_memory(TINY.task(NETWORK), loop)
-    assert peak > before > 0
-
-
-def test_memory_is_measured_in_a_process_of_its_own():
+def test_peak_memory_of_a_loop_is_measured_in_a_process_of_its_own(loop):
     """It starts below what this process holds."""
     ballast = torch.ones(2**28)
-    _, before = suite.in_its_own_process(TINY.task(NETWORK), "bare")
+    peak, before = suite.in_its_own_process(TINY.task(NETWORK), loop)
     assert 0 < before < ballast.nbytes
+    assert peak > before
 
 
 @pytest.mark.slow
@@ -229,6 +226,13 @@ def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
     )
     (text,) = tmp_path.glob("tables/*.md")
     assert "## ImageNet's networks beside torchvision's" in text.read_text()
+
+
+def test_on_a_gpu_photographs_are_compiled_and_small_images_go_by_graphs(monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda device: True)
+    settings = suite.Settings("cuda", "32-true", "auto", batch_size=8, blocks=1, steps=8)
+    found = {name: settings.task(name).recipe.compile for name in ("imagenet_resnet18", NETWORK)}
+    assert found == {"imagenet_resnet18": True, NETWORK: "graphs"}
 
 
 def test_every_network_for_imagenet_has_its_counterpart():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.report.speed import write_speed
+from benchmark.report.speed import draw_loops, write_speed
 from benchmark.speed import measure, suite
 
 SETTINGS = suite.Settings("cpu", "32-true", "off", batch_size=8, blocks=2, steps=3)
@@ -50,6 +50,20 @@ def test_a_network_that_was_defined_anew_has_a_row_of_its_own(tmp_path):
     assert list(zip(table["network"], table["ours ms"], strict=True)) == [(agd, 10), (dense, 20), (agd, 12)]
     names = re.findall(r"^\| (cifar.*?) +\|", paths[1].read_text(), re.MULTILINE)
     assert names == [f"{agd} (definition 1)", dense, agd]
+
+
+def test_settings_tell_rows_of_one_network_apart(tmp_path):
+    environment = suite.environment(SETTINGS)
+    loops = [row("one", 10.0), row("one", 5.0) | {"compile": "graphs"}, row("two", 20.0)]
+    packed = {"network": "one", "precision": "32-true", "compile": "graphs", "way": "stacked", "runs": 4}
+    packed |= {"ms": 20.0, "images/s": 400.0, "runs/hour": 2.0}
+    paths = write_speed(tmp_path, {"loops": loops, "packed": [packed]}, environment)
+    document = next(path for path in paths if path.suffix == ".md").read_text()
+    names = [("one", "32-true"), ("one", "32-true, CUDA graphs"), ("two", "32-true"), ("one", "32-true, CUDA graphs")]
+    assert re.findall(r"^\| (one|two) +\| ([^|]+?) +\|", document, re.MULTILINE) == names
+    figure = draw_loops([{**loop, "batch size": 8} for loop in loops], "CPU")
+    ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert ticks == ["one\n32-true", "one\n32-true, CUDA graphs", "two"]
 
 
 @pytest.mark.parametrize("definition", ["inf", "0", "1.5", "two"])
