@@ -15,7 +15,7 @@ from benchmark.data import Source
 from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.schedule import enough_devices, simulate
-from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment, NetworkSpec
+from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment
 from benchmark.step_times import StepTime, StepTimes, without_dropout
 
 

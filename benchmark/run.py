@@ -54,7 +54,7 @@ class InterruptedRun(Exception):  # noqa: N818
 
 
 def resolve_recipe(recipe: RecipeSpec, device: str, network: NetworkSpec) -> RecipeSpec:
-    """The recipe with its "auto" values chosen for device and network: bf16 where it is fast, and the way to run it.
+    """The recipe with its "auto" values chosen for device and network: bf16 where it is fast, and how to run it.
 
     Raises:
         UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU.

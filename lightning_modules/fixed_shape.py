@@ -122,6 +122,6 @@ def capture(network: nn.Module, images: Tensor) -> Forward:
 
 
 def _expect_gradients_of_another_stream() -> None:
-    """torch would warn at the first replay that they do, as its own capture makes them; ends its warning for good."""
+    """torch would warn at the first replay, which its own capture makes so; ends this warning for good."""
     if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # since torch 2.11
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

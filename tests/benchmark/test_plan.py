@@ -81,7 +81,9 @@ def test_a_step_is_looked_up_or_scaled_from_the_nearest_of_its_kind(table):
 
 def test_dropout_costs_nothing_unless_it_keeps_a_network_from_being_captured(table):
     lean = "cifar_densenet40:memory_efficient=True"
-    times = read_step_times(table("cifar_densenet40,bf16-mixed,graphs,128,100", f"{lean},bf16-mixed,graphs,128,130"))
+    times = read_step_times(
+        table("cifar_densenet40,bf16-mixed,graphs,128,100", f"{lean},bf16-mixed,graphs,128,130")
+    )
     multiply_adds, dropout = times.rows[0].multiply_adds, {"dropout": 0.2}
     same = times.seconds_per_image(NetworkSpec("cifar_densenet40", dropout), multiply_adds, 128)
     assert (step_ms(same, 128), same[1]) == (pytest.approx(100), False)

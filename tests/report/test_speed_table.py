@@ -59,7 +59,12 @@ def test_settings_tell_rows_of_one_network_apart(tmp_path):
     packed |= {"ms": 20.0, "images/s": 400.0, "runs/hour": 2.0}
     paths = write_speed(tmp_path, {"loops": loops, "packed": [packed]}, environment)
     document = next(path for path in paths if path.suffix == ".md").read_text()
-    names = [("one", "32-true"), ("one", "32-true, CUDA graphs"), ("two", "32-true"), ("one", "32-true, CUDA graphs")]
+    names = [
+        ("one", "32-true"),
+        ("one", "32-true, CUDA graphs"),
+        ("two", "32-true"),
+        ("one", "32-true, CUDA graphs"),
+    ]
     assert re.findall(r"^\| (one|two) +\| ([^|]+?) +\|", document, re.MULTILINE) == names
     figure = draw_loops([{**loop, "batch size": 8} for loop in loops], "CPU")
     ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
