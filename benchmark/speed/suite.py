@@ -246,9 +246,17 @@ def check(name: str) -> NetworkSpec:
 
 
 def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
-    """``measure.peak_memory`` in a fresh process, where nothing else has been allocated."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    """``measure.peak_memory`` in a fresh process, where nothing else has been allocated.
+
+    A DataLoader's workers start there as they do here, not as that process itself: each would import torch anew.
+    """
+    usual = multiprocessing.get_start_method()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_processes_by, (usual,)) as pool:
         return pool.submit(peak_memory, task, loop).result()
+
+
+def _start_processes_by(method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)
 
 
 @contextmanager
