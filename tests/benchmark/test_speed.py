@@ -187,7 +187,7 @@ def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeyp
     assert len(turns.watches["reference"].seconds) == 3
 
 
-@pytest.mark.parametrize("loop", ["ours", "reference", "bare"])
+@pytest.mark.parametrize("loop", ["ours", "reference", pytest.param("bare", marks=pytest.mark.slow)])
 def test_peak_memory_of_a_loop_is_measured_in_a_process_of_its_own(loop):
     """It starts below what this process holds."""
     ballast = torch.ones(2**28)
