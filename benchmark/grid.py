@@ -174,7 +174,7 @@ def _check_capture(cell: Cell) -> None:
     """Raises:
     UserError: the network cannot be captured, as is asked for.
     """
-    if cell.recipe.compile == GRAPHS and not run.can_be_captured(cell.network):
+    if cell.recipe.compile == GRAPHS and cell.network.draws_masks_twice:
         raise UserError(f"{cell.network.name}: {NO_MASKS_TWICE}")
 
 

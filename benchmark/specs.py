@@ -39,6 +39,11 @@ class NetworkSpec:
     options: Options = field(default_factory=dict)
     definition: int = 1
 
+    @property
+    def draws_masks_twice(self) -> bool:
+        """Whether it computes layers with dropout again, so that CUDA graphs cannot replay it."""
+        return bool(self.options.get("memory_efficient") and self.options.get("dropout"))
+
 
 @dataclass(frozen=True)
 class DataSpec:

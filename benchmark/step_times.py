@@ -88,8 +88,8 @@ class StepTimes:
 
 
 def without_dropout(network: NetworkSpec) -> NetworkSpec:
-    """It costs next to nothing, unless it keeps a memory_efficient network from being captured as CUDA graphs."""
-    if network.options.get("memory_efficient"):
+    """It costs next to nothing, unless it keeps the network from being replayed as CUDA graphs."""
+    if network.draws_masks_twice:
         return network
     options = {name: value for name, value in network.options.items() if name != "dropout"}
     return replace(network, options=options)
