@@ -1,6 +1,9 @@
 """The energy that a device has used, where it tells: NVIDIA's NVML for a GPU, Linux's RAPL counters for a CPU."""
 
 import contextlib
+import math
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,22 @@ import torch
 POWERCAP = Path("/sys/class/powercap")
 PACKAGES = "intel-rapl:?"
 """One a socket, also on AMD; what lies below a socket (cores, memory) has a longer name."""
+
+INTERVAL = 5.0
+"""Seconds between two looks at a CPU's counters: AMD's come round at 65 kJ, minutes of a large socket's work."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Joules since some moment; starts again at 0 when it reaches ``limit``."""
+
+    joules: float
+    limit: float = math.inf
+
+    def since(self, before: "Counter") -> float:
+        """Joules from ``before`` to now, if the counter came round once at most."""
+        spent = self.joules - before.joules
+        return spent if spent >= 0 else spent + self.limit
 
 
 class EnergyMeter:
@@ -19,32 +38,45 @@ class EnergyMeter:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.started: float | None = None
+        self.start()
 
     def start(self) -> None:
-        self.started = read_joules(self.device)
+        self.spent: float | None = 0.0
+        self.last = read_counters(self.device)
+        self.looked = time.monotonic()
+
+    def look(self) -> None:
+        """To be called while a CPU works, so that no counter comes round unseen; a GPU's do not come round."""
+        if self.device != "cuda" and time.monotonic() - self.looked >= INTERVAL:
+            self._add()
 
     @property
     def joules(self) -> float | None:
-        now = read_joules(self.device)
-        if now is None or self.started is None or now < self.started:  # a counter that came round
-            return None
-        return now - self.started
+        self._add()
+        return self.spent
+
+    def _add(self) -> None:
+        now = read_counters(self.device)
+        if self.spent is None or not now or len(now) != len(self.last):
+            self.spent = None
+        else:
+            self.spent += sum(counter.since(before) for counter, before in zip(now, self.last, strict=True))
+        self.last, self.looked = now, time.monotonic()
 
 
-def read_joules(device: str) -> float | None:
-    """The device's counter, in joules since some moment; None if it has none or may not be read."""
-    return _gpu_joules() if device == "cuda" else _cpu_joules()
+def read_counters(device: str) -> list[Counter]:
+    """The device's counters; none if it has none or they may not be read."""
+    return _gpu_counters() if device == "cuda" else _cpu_counters()
 
 
-def _gpu_joules() -> float | None:
+def _gpu_counters() -> list[Counter]:
     """Through nvidia-ml-py, if it is installed; GPUs before Volta have no counter."""
     with contextlib.suppress(Exception):
         nvml = _nvml()
         identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
-        return nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
-    return None
+        return [Counter(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3)]
+    return []
 
 
 def _nvml() -> Any:
@@ -54,10 +86,16 @@ def _nvml() -> Any:
     return pynvml
 
 
-def _cpu_joules() -> float | None:
+def _cpu_counters() -> list[Counter]:
     """Root alone may read the counters of most kernels."""
+
+    def joules(path: Path) -> float:
+        return int(path.read_text()) / 1e6
+
     try:
-        counters = [int((package / "energy_uj").read_text()) for package in POWERCAP.glob(PACKAGES)]
+        return [
+            Counter(joules(package / "energy_uj"), joules(package / "max_energy_range_uj"))
+            for package in sorted(POWERCAP.glob(PACKAGES))
+        ]
     except (OSError, ValueError):
-        return None
-    return sum(counters) / 1e6 if counters else None
+        return []

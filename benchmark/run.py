@@ -92,10 +92,16 @@ class EpochClock(pl.Callback):
         self.energy.start()
         self.started = time.perf_counter()
 
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.energy.look()
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
         self.trained = time.perf_counter()
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.energy.look()
 
 
 def execute(

@@ -19,6 +19,7 @@ def sockets(monkeypatch, tmp_path):
         for name, value in zip(names, microjoules, strict=True):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "energy_uj").write_text(f"{value}\n")
+            (tmp_path / name / "max_energy_range_uj").write_text("10000000\n")
 
     return write
 
@@ -31,18 +32,36 @@ def test_a_cpu_adds_its_sockets(sockets):
     assert meter.joules == pytest.approx(3.0)
 
 
-def test_a_counter_that_came_round_or_is_missing_says_nothing(sockets):
+def test_a_counter_that_comes_round_goes_on(sockets, monkeypatch):
+    """One socket does so twice, seen in between, the other once."""
+    monkeypatch.setattr(energy, "INTERVAL", 0.0)
     meter = EnergyMeter("cpu")
+    sockets(9_000_000, 1_000_000, 0)
     meter.start()
+    for first, second in ((5_000_000, 4_000_000), (1_000_000, 8_000_000), (9_500_000, 2_000_000)):
+        sockets(first, second, 0)
+        meter.look()
+    assert meter.joules == pytest.approx(6 + 6 + 8.5 + 3 + 4 + 4)
+
+
+def test_counters_are_not_read_at_every_step(sockets, monkeypatch):
+    sockets(0, 0, 0)
+    meter = EnergyMeter("cpu")
+    monkeypatch.setattr(energy, "read_counters", lambda device: pytest.fail("read"))
+    meter.look()
+
+
+def test_counters_that_are_missing_say_nothing(sockets):
+    meter = EnergyMeter("cpu")
     assert meter.joules is None
     sockets(9_000_000, 0, 0)
+    assert meter.joules is None  # not known from the start
     meter.start()
-    sockets(1_000_000, 0, 0)
-    assert meter.joules is None
+    assert meter.joules == 0
 
 
 def test_a_gpu_is_asked_by_its_own_identity(monkeypatch):
-    readings = iter([2_000, 9_500])
+    readings = iter([1_000, 2_000, 9_500])
     nvml = SimpleNamespace(
         nvmlDeviceGetHandleByUUID=lambda name: name,
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(readings) if handle == "GPU-abc" else 0,
@@ -60,4 +79,4 @@ def test_a_gpu_without_the_library_says_nothing(monkeypatch):
         raise ModuleNotFoundError("pynvml")
 
     monkeypatch.setattr(energy, "_nvml", missing)
-    assert energy.read_joules("cuda") is None
+    assert EnergyMeter("cuda").joules is None
