@@ -15,7 +15,14 @@ from datamodules.array import ArrayDataModule, Arrays
 from datamodules.cache import cache_folder, replace_atomically
 from datamodules.decoding import open_image, to_rgb
 from datamodules.errors import DataError
-from datamodules.images import ImageFile, ImageFolderInfo, is_image_folder, read_images, scan_images
+from datamodules.images import (
+    ImageFile,
+    ImageFolderInfo,
+    check_unchanged,
+    is_image_folder,
+    read_images,
+    scan_images,
+)
 from datamodules.parallel import map_in_order, show_progress
 
 __all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
@@ -83,7 +90,9 @@ class ImageFolderDataModule(ArrayDataModule):
                 if _read_cache(self.cache) is None:
                     for leftover in self.cache_dir.glob(f"{self.cache.stem}.*.tmp"):
                         leftover.unlink()
-                    _write_cache(self.cache, self._decode())
+                    info, images = self.info, self._decode()
+                    check_unchanged(info)
+                    _write_cache(self.cache, images)
         except OSError as error:
             raise DataError(
                 f"cache directory {self.cache_dir} cannot be used: {error.strerror or error}"

@@ -72,6 +72,17 @@ def scan_images(path: str | Path) -> ImageFolderInfo:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def check_unchanged(info: ImageFolderInfo) -> None:
+    """To be called when the images have been read, before anything is kept of them under their checksum.
+
+    Raises:
+        DataError: they are other images now than ``info`` says.
+    """
+    _scan.cache_clear()
+    if scan_images(info.path).checksum != info.checksum:
+        raise DataError(f"{info.path} changed while it was read; call the same command again")
+
+
 @lru_cache
 def _scan(path: Path, _modified: int) -> ImageFolderInfo:
     if path.is_dir():

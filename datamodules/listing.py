@@ -87,6 +87,18 @@ def list_images(path: str | Path, subset: bool = False) -> Listing:
     return listing
 
 
+def check_unchanged(listing: Listing) -> None:
+    """To be called when the images have been read, before anything is kept of them under their checksum.
+
+    Raises:
+        DataError: they are other images now than ``listing`` says.
+    """
+    _list.cache_clear()
+    folder = listing.train.folder.parent
+    if list_images(folder, subset=True).checksum != listing.checksum:
+        raise DataError(f"{folder} changed while it was read; call the same command again")
+
+
 @lru_cache
 def _list(path: Path, _modified: int) -> Listing:
     root = _root(path)

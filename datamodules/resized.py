@@ -26,11 +26,11 @@ from torch import Tensor
 from datamodules.cache import replace_atomically
 from datamodules.decoding import decode, decode_size
 from datamodules.errors import DataError
-from datamodules.listing import Listing
+from datamodules.listing import Listing, check_unchanged
 from datamodules.parallel import map_in_order, show_progress
-from datamodules.streams import read_file
+from datamodules.streams import MOST_ELONGATED, read_file
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -119,23 +119,29 @@ def _resize_all(listing: Listing, side: int, path: Path, workers: int) -> None:
                 checksums[number] = checksum
 
         replace_atomically(path, write_pixels)
+    check_unchanged(listing)
     index = {"starts": starts, "shapes": shapes, "checksums": checksums, "name": np.array(path.stem)}
     replace_atomically(path.with_suffix(".npz"), lambda file: np.savez(file, **index))
 
 
 def _resized_shape(path: Path, side: int) -> tuple[int, int]:
     height, width = decode_size(path)
-    shorter, longer = min(height, width), max(height, width)
-    if shorter <= side:
+    if _is_kept(height, width, side):
         return height, width
-    longer = int(side * longer / shorter)
+    longer = int(side * max(height, width) / min(height, width))
     return (side, longer) if height <= width else (longer, side)
 
 
+def _is_kept(height: int, width: int, side: int) -> bool:
+    """Smaller images, to be enlarged when they are cropped, and very long ones, which are cropped first."""
+    shorter, longer = min(height, width), max(height, width)
+    return shorter <= side or longer > MOST_ELONGATED * shorter
+
+
 def _resized(path: Path, side: int) -> Tensor:
-    """(3, H, W); smaller images are kept as they are, to be enlarged when they are cropped."""
+    """(3, H, W)"""
     image = decode(read_file(path), str(path))
-    return image if min(image.shape[1:]) <= side else transforms.resize(image, [side], antialias=True)
+    return image if _is_kept(*image.shape[1:], side) else transforms.resize(image, [side], antialias=True)
 
 
 def _check_room(folder: Path, total: int, what: str) -> None:

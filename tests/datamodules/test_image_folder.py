@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import datamodules.image_folder as image_folder
+import datamodules.images as images
 from datamodules import DataError, ImageFolderDataModule
 from datamodules.images import is_image_folder, scan_images
 from tests.datamodules.folders import loaded, png, processes_that_share_imports, tree, write_folder, write_tar
@@ -84,6 +85,20 @@ def test_cache_is_keyed_by_content(tmp_path):
     other = write_folder(tmp_path / "other", tree() | {"train/cat/0.png": png(77)})
     assert ImageFolderDataModule(other).cache != old[0]
     assert ImageFolderDataModule(other).identity["checksum"] != old[1]
+
+
+def test_images_that_change_while_they_are_read_are_not_kept(tmp_path, cache):
+    path = write_folder(tmp_path / "set", tree())
+    datamodule = ImageFolderDataModule(path)
+    assert datamodule.info.num_train == 6
+    original = (path / "train/cat/0.png").read_bytes()
+    (path / "train/cat/0.png").write_bytes(png(77))
+    with pytest.raises(DataError, match="set changed while it was read; call the same command again"):
+        datamodule.prepare_data()
+    (path / "train/cat/0.png").write_bytes(original)
+    images._scan.cache_clear()  # another command
+    first = loaded(path).arrays.train_images[0]
+    assert np.array_equal(first, np.asarray(Image.open(io.BytesIO(original))))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import pytest
 
 import datamodules.resized as resized
-from datamodules import DataError
+from datamodules import DataError, ImageNetDataModule
 from tests.datamodules.photographs import encode, epoch, loaded, pixels, same, write_photographs
 
 
 def test_evaluation_from_the_cache_gives_the_same_bits(tmp_path):
     folder = write_photographs(tmp_path / "pets")
     (folder / "val/cat/0.JPEG").write_bytes(encode(pixels(3, 300, 400)))
+    (folder / "val/cat/1.JPEG").write_bytes(encode(pixels(4, 30, 301)))  # its middle alone is resized
     raw, cached = loaded(folder), loaded(folder, resized=True)
     assert same(epoch(raw.test_dataloader()), epoch(cached.test_dataloader()))
     assert cached.identity["name"] == "image folder pets (pre-resized to 18)"
@@ -22,6 +23,16 @@ def test_images_are_resized_once(tmp_path, monkeypatch):
     first = epoch(loaded(folder, resized=True).train_dataloader())
     monkeypatch.setattr(resized, "decode", lambda *_: pytest.fail("decoded again"))
     assert same(epoch(loaded(folder, resized=True).train_dataloader()), first)
+
+
+def test_images_that_change_while_they_are_resized_are_not_kept(tmp_path, cache):
+    folder = write_photographs(tmp_path / "pets")
+    datamodule = ImageNetDataModule(folder, image_size=16, resized=True)
+    assert len(datamodule.listing.train) == 12
+    (folder / "train/cat/0.JPEG").write_bytes(encode(pixels(99, 31, 41)))
+    with pytest.raises(DataError, match="pets changed while it was read; call the same command again"):
+        datamodule.prepare_data()
+    datamodule.prepare_data()  # of what is there now
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: b""], ids=["cut short", "empty"])
