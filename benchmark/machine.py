@@ -117,18 +117,19 @@ def versions() -> dict[str, str]:
 def git_state() -> dict[str, Any]:
     """Commit and whether tracked files outside results/ differ from it.
 
-    Outside a checkout, as in a copy without ``.git``, the commit is ``OIN_COMMIT``'s, or null.
+    Outside a checkout, as in a copy without ``.git`` or in site-packages, wherever they lie, the commit is
+    ``OIN_COMMIT``'s, or null.
     """
     root = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    try:
-        dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": os.environ.get("OIN_COMMIT") or None, "dirty": False}
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        if Path(git("rev-parse", "--show-toplevel")).samefile(root):  # and not another project's around it
+            dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+            return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
+    return {"commit": os.environ.get("OIN_COMMIT") or None, "dirty": False}
 
 
 def free_memory(device: str) -> None:

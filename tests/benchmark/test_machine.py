@@ -191,17 +191,28 @@ def test_a_copy_without_git_is_told_its_commit(copy, monkeypatch):
     assert machine.git_state() == {"commit": "0123abc", "dirty": False}
 
 
-def test_a_checkout_knows_its_commit_better(copy, monkeypatch):
-    def git(*words):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        done = subprocess.run(["git", *who, *words], cwd=copy, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+def _commit_all(folder):
+    """The commit of a new repository of what is in the folder."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (["init"], ["add", "."], ["commit", "--no-gpg-sign", "-m", "first"], ["rev-parse", "HEAD"]):
+        done = subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
+
+def test_a_checkout_knows_its_commit_better(copy, monkeypatch):
     monkeypatch.setenv("OIN_COMMIT", "0123abc")
     (copy / "code.py").write_text("")
-    git("init")
-    git("add", ".")
-    git("commit", "--no-gpg-sign", "-m", "first")
-    assert machine.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    commit = _commit_all(copy)
+    assert machine.git_state() == {"commit": commit, "dirty": False}
     (copy / "code.py").write_text("changed")
     assert machine.git_state()["dirty"]
+
+
+def test_a_copy_inside_another_project_is_not_of_its_commit(copy, monkeypatch):
+    (copy / "notes.txt").write_text("")
+    _commit_all(copy)
+    monkeypatch.setattr(machine, "__file__", str(copy / "venv" / "benchmark" / "machine.py"))
+    (copy / "venv").mkdir()
+    assert machine.git_state() == {"commit": None, "dirty": False}
+    monkeypatch.setenv("OIN_COMMIT", "0123abc")
+    assert machine.git_state() == {"commit": "0123abc", "dirty": False}
