@@ -11,6 +11,9 @@ from typing import Any
 from benchmark.errors import UserError
 from benchmark.specs import NetworkSpec, Row
 
+DERIVED = {"num_classes": "data", "in_channels": "data", "steps": "depth"}
+"""A network's arguments that are not options, and what they follow from."""
+
 
 def parse_seeds(words: Iterable[str]) -> list[int]:
     """Seeds from the command line, in order, without repeats.
@@ -48,7 +51,7 @@ def parse_network(text: str) -> Row:
     ``table=FILE.csv`` puts the file's numbers in place of its name, so that a run's id follows from them.
 
     Raises:
-        UserError: an option is not ``name=value``, or a table cannot be read.
+        UserError: an option is not ``name=value`` or not a user's to give, or a table cannot be read.
     """
     name, _, rest = text.partition(":")
     options = {}
@@ -56,6 +59,8 @@ def parse_network(text: str) -> Row:
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"option {item!r} of {name} is not name=value; write e.g. {name}:reading=fixed_point")
+        if key in DERIVED:
+            raise UserError(f"option {key} of {name} follows from the {DERIVED[key]}; leave it out")
         options[key] = read_table(Path(value)) if key == "table" else _value(value)
     return Row(text, text, NetworkSpec(name, options))
 

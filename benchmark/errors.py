@@ -1,11 +1,25 @@
 """The one exception that the command line shows without a traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """A user's mistake: one line that says what was wrong and what would be right (exit code 2)."""
+
+
+@contextmanager
+def told_as(name: str) -> Iterator[None]:
+    """Where a network is built from a user's options: what it cannot be built with is the user's mistake.
+
+    Raises:
+        UserError: in place of what was raised; ``name`` says of which network.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
+        raise UserError(f"{name}: {str(error).splitlines()[0]}") from error
 
 
 def closest(name: str, names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
-from benchmark.errors import UserError, closest
+from benchmark.errors import UserError, closest, told_as
 from benchmark.specs import Experiment, NetworkSpec
 from lightning_modules.networks import create_network, list_networks, network_purpose
 from lightning_modules.networks.dense_blocks import DenseBlock, DenseLayer, MultiStepDenseBlock
@@ -82,11 +82,9 @@ def print_network(text: str, size: int | None, classes: int | None, console: Con
     classes = purpose.num_classes if classes is None else classes
     if size < 1 or classes < 1:
         raise UserError(f"--size and --classes must be at least 1, got {size} and {classes}")
-    try:
+    with told_as(spec.name):
         layers = list_layers(spec, classes, (COLOURS, size, size))
         network = create_network(spec.name, classes, **spec.options)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{spec.name}: {str(error).splitlines()[0]}") from error
     table = Table(title=text, box=box.SIMPLE_HEAD)
     table.add_column("layer", overflow="fold")
     table.add_column("kind")

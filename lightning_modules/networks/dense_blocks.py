@@ -17,7 +17,6 @@ identity terms alone. On dense layers x_0 has none, so there only layer 0 and wh
 ``input_factor`` gives it another factor.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -145,15 +144,10 @@ def read_factors(betas: Sequence[float], input_factor: float | None = None) -> l
     """Row k: the factors with which layer k reads x_0, ..., x_k; that of x_0 in layers k >= 1 is ``input_factor``.
 
     None leaves Nesterov's (``methods.multi_step_table``).
-
-    Raises:
-        ValueError: ``input_factor`` is not a finite number.
     """
     table = multi_step_table(betas)
     if input_factor is None:
         return table
-    if not math.isfinite(float(input_factor)):
-        raise ValueError(f"input_factor must be finite, got {input_factor}")
     return [table[0], *([float(input_factor), *row[1:]] for row in table[1:])]
 
 

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
 from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
-from lightning_modules.networks.updates import check_switches
+from lightning_modules.networks.updates import check_values
 
 _STRUCTURES = {
     "plain": {"method": "gradient_descent", "reading": "fixed_point"},
@@ -142,7 +142,7 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
         near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
-    check_switches(_BUILDERS[name].func, overrides)
+    check_values(_BUILDERS[name].func, overrides)
     if num_classes is None:
         num_classes = network_purpose(name).num_classes
     return _BUILDERS[name](num_classes, **overrides)

@@ -11,6 +11,8 @@ shape; the activation, if the backbone has one after the sum (He et al., 2016), 
 """
 
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, TypeVar
@@ -24,6 +26,23 @@ from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
 READINGS = ("residual", "fixed_point")
 COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("an integer", _is_integer),
+    float: ("a finite number", _is_finite),
+    float | None: ("a finite number", lambda value: value is None or _is_finite(value)),
+}
+"""Of an option's annotation: what its value must be, in words and as a test."""
 
 Transform = Callable[[Tensor], Tensor]
 Value = TypeVar("Value")
@@ -78,23 +97,24 @@ def accept_options(method: str, builder: Callable, options: Mapping[str, object]
     """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
 
     Raises:
-        ValueError: names the unknown options and the valid ones; or see ``check_switches``.
+        ValueError: names the unknown options and the valid ones; or see ``check_values``.
     """
     accepted = set(inspect.signature(builder).parameters) - hidden
     if unknown := sorted(set(options) - accepted):
         valid = ", ".join(sorted(accepted)) or "none"
         raise ValueError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
-    check_switches(builder, options)
+    check_values(builder, options)
 
 
-def check_switches(builder: Callable, options: Mapping[str, object]) -> None:
+def check_values(builder: Callable, options: Mapping[str, object]) -> None:
     """Raises:
-    ValueError: an option of ``builder`` that is on or off is neither; "no" would be taken for on.
+    ValueError: an option of ``builder`` is not of the kind that its annotation says; "no" would be taken for on.
     """
     parameters = inspect.signature(builder).parameters
     for name, value in options.items():
-        if name in parameters and parameters[name].annotation is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, got {value!r}")
+        wanted, fits = KINDS.get(parameters[name].annotation if name in parameters else None, ("", None))
+        if fits and not fits(value):
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 class UpdateRule(nn.Module):
