@@ -80,10 +80,9 @@ class EpochRecorder(Checkpoint):
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that can be continued: of how many ``epochs``, and the ``rows`` of metrics that it holds."""
+    """A checkpoint that can be continued, and the ``rows`` of metrics that it holds, one an epoch."""
 
     path: Path
-    epochs: int
     rows: Rows
 
 
@@ -109,7 +108,7 @@ def read(path: Path, run_id: str) -> Saved:
         raise ValueError(f"it is of another run, {run['id']}")
     if path.name != f"epoch-{checkpoint['epoch']:04d}.ckpt":
         raise ValueError(f"it is of epoch {checkpoint['epoch']}")
-    return Saved(path, checkpoint["epoch"] + 1, run["metrics"])
+    return Saved(path, run["metrics"])
 
 
 def newest_valid(folder: Path, run_id: str) -> Saved | None:

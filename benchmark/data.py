@@ -129,8 +129,12 @@ def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: 
     Raises:
         UserError: the data cannot be had, or is not what the spec says.
     """
-    batch_size = recipe.batch_size
-    options = {"batch_size": batch_size, "augment": spec.augment, "validation": spec.validation, "seed": seed}
+    options = {
+        "batch_size": recipe.batch_size,
+        "augment": spec.augment,
+        "validation": spec.validation,
+        "seed": seed,
+    }
     try:
         if spec.name == "digits":
             datamodule = DigitsDataModule(**options)
@@ -146,8 +150,6 @@ def create_datamodule(spec: DataSpec, data_dir: Path, recipe: RecipeSpec, seed: 
         datamodule.setup()
     except DataError as error:
         raise UserError(str(error)) from error
-    if batch_size > datamodule.num_train:
-        raise UserError(f"batch size {batch_size} is larger than the {datamodule.num_train} training images")
     if spec.name in OFFICIAL and datamodule.image_shape != CIFAR_SHAPE:
         height, width = datamodule.image_shape[1:]
         raise UserError(f"{data_dir} has images of {width} x {height} pixels; CIFAR's are 32 x 32")

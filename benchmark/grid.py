@@ -10,7 +10,7 @@ from benchmark import run
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from benchmark.data import Source, create_datamodule, find_source, identify
-from benchmark.errors import UserError, closest
+from benchmark.errors import UserError, closest, told_as
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.parallel import Execute, LostGroup
 from benchmark.plan import PlannedRun
@@ -82,7 +82,10 @@ def select_cells(
         if not 0 <= validation < source.num_train:
             raise UserError(f"cannot hold out {validation} of {source.num_train} training images")
     for cell, source in found:
-        _check_sharing(cell, source.num_train - validation, device, devices, sync_batchnorm)
+        images, batch_size = source.num_train - validation, cell.recipe.batch_size
+        if batch_size > images:
+            raise UserError(f"batch size {batch_size} is larger than the {images} training images")
+        _check_sharing(cell, images, device, devices, sync_batchnorm)
     return [
         (
             replace(
@@ -163,11 +166,8 @@ def check_network(network: NetworkSpec, source: Source) -> None:
     """
     if network.name not in list_networks():
         raise UserError(f"unknown network {network.name!r}; {closest(network.name, list_networks())}")
-    try:
+    with told_as(network.name):
         complexity(network, source.num_classes, source.image_shape)
-    except (ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{network.name}: {reason}") from error
 
 
 def _check_capture(cell: Cell) -> None:

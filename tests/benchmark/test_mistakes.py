@@ -38,10 +38,12 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         (["--dataset", "cifar10"], ["quickstart has no data set 'cifar10'", "digits"]),
         (["--only", "*resnet99*"], ["no row of quickstart matches *resnet99*", "resnet14"]),
         (["--network", "cifar_hbnett20"], ["unknown network 'cifar_hbnett20'; did you mean cifar_hbnet20"]),
+        (["--network", "cifar_resnet20:steps=3"], ["option steps of cifar_resnet20 follows from the depth"]),
+        (["--network", "cifar_resnet20:in_channels=1"], ["option in_channels", "follows from the data"]),
         (["--network", "cifar_resnet20:depth=21"], ["depth 21 is not 6n + 2; the nearest are 20 and 26"]),
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
         (["--network", "cifar_densenet40:growth=-1"], ["cifar_densenet40:"]),
-        (["--network", "cifar_densenet40:compression=1e999"], ["cifar_densenet40: cannot convert float infinity"]),
+        (["--network", "cifar_densenet40:compression=1e999"], ["compression must be a finite number, got inf"]),
         (
             ["--network", "cifar_resnet20:widths={}"],
             ["cifar_resnet20: widths must be positive whole numbers, one for each stage, got {}"],
