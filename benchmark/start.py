@@ -15,9 +15,10 @@ from benchmark.arguments import parse_counts, parse_seeds
 from benchmark.commands import Command, Plan, Run
 from benchmark.errors import UserError, closest
 from benchmark.launchers import Place, check_place, find_place
-from benchmark.ledger import FINISHED
+from benchmark.ledger import FINISHED, Record, read_records
 from benchmark.ray_cluster import RayOptions
 from benchmark.ray_cluster import check as check_ray
+from benchmark.report.sections import refuse_unlike
 from benchmark.reports import report
 from benchmark.specs import Experiment
 
@@ -105,6 +106,7 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     console = Console()
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
+    _refuse_unlike(experiment, command.results_dir, runs)
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     tracker = Tracker(tracking, command.results_dir)
     try:
@@ -123,6 +125,16 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
         report(experiment, command.results_dir)
         tracker.table(experiment.name, command.results_dir)
     return code
+
+
+def _refuse_unlike(experiment: Experiment, results_dir: Path, runs: "Sequence[PlannedRun]") -> None:
+    """See ``refuse_unlike``; records that cannot be read are left to the tables to tell."""
+    try:
+        found = read_records(results_dir, experiment.name)
+    except UserError:
+        return
+    left = [planned.folder for planned in runs if planned.status not in FINISHED]
+    refuse_unlike([Record(folder.path, folder.cell, folder.seed, {"status": "done"}, ()) for folder in left], found)
 
 
 def _seeds(experiment: Experiment, command: Plan | Run) -> list[int]:

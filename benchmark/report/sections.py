@@ -5,7 +5,7 @@ Inside it every finished run has the recipe of the others and, on a data set, it
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,19 +125,48 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     records = [r for r in runs if r.cell.profile != UNTABULATED]
     if not any(r.status in FINISHED for r in records):
         return []
-    copies = {(r.cell.profile, data_copy(r)) for r in records}
-    profiles = _ordered((profile for profile, _ in copies), experiment.profiles)
+    places = {_place(r) for r in records}
+    profiles = _ordered((profile for profile, _ in places), experiment.profiles)
     sections = []
-    for profile, copy in sorted(copies, key=lambda key: (profiles.index(key[0]), key[1])):
-        found = [r for r in records if (r.cell.profile, data_copy(r)) == (profile, copy)]
-        newest = _newest_definitions(found)
-        own = [r for r in found if r.cell.network.definition == newest[r.cell.row, r.cell.network.name]]
+    for place in sorted(places, key=lambda place: (profiles.index(place[0]), place[1])):
+        found = [r for r in records if _place(r) == place]
+        own = _of_newest_definitions(found)
         done = [r for r in own if r.status == "done"]
         _refuse_incomplete(done)
-        _refuse_mixed_meanings(done)
+        if conflict := _find_conflict(done):
+            raise conflict.error
         superseded = tuple(r for r in found if r.status == "done" and r not in own)
-        sections.append(Section(experiment, profile, copy, tuple(own), superseded))
+        sections.append(Section(experiment, *place, tuple(own), superseded))
     return sections
+
+
+def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
+    """To be called before runs are trained, since none of their experiment's tables could be made afterwards.
+
+    Args:
+        planned: as they will be once they are done.
+        runs: the experiment's records.
+
+    Raises:
+        UserError: a planned run could not stand in one table with those that are done.
+    """
+    planned = [r for r in planned if r.cell.profile != UNTABULATED]
+    done = [r for r in runs if r.status == "done"]
+    for place in sorted({_place(r) for r in planned}):
+        found = [r for r in [*done, *planned] if _place(r) == place]
+        conflict = _find_conflict(_of_newest_definitions(found))
+        if conflict and conflict.second in planned:
+            raise UserError(
+                f"{conflict.second.cell.name}, seed {conflict.second.seed}, could not stand in one table with "
+                f"{conflict.first.path}: {conflict.difference}; give it a --results-dir of its own"
+            )
+        if conflict:
+            raise conflict.error
+
+
+def _place(record: Record) -> tuple[str, str]:
+    """The section that a record belongs to: profile and copy of the data."""
+    return record.cell.profile, data_copy(record)
 
 
 def data_label(dataset: str) -> str:
@@ -190,13 +219,14 @@ def _meanings(record: Record) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]
     yield ("run of this seed", cell.row, cell.dataset, str(record.seed)), to_dict(cell.recipe)
 
 
-def _newest_definitions(records: Iterable[Record]) -> dict[tuple[str, str], int]:
-    """Of each row's network: older ones give way, since the code no longer makes them."""
+def _of_newest_definitions(records: Sequence[Record]) -> list[Record]:
+    """Without the runs of a row's network as it was defined before those that finished of it."""
     newest: dict[tuple[str, str], int] = {}
     for record in records:
-        key = record.cell.row, record.cell.network.name
-        newest[key] = max(newest.get(key, 0), record.cell.network.definition)
-    return newest
+        if record.status in FINISHED:
+            key = record.cell.row, record.cell.network.name
+            newest[key] = max(newest.get(key, 0), record.cell.network.definition)
+    return [r for r in records if r.cell.network.definition >= newest.get((r.cell.row, r.cell.network.name), 0)]
 
 
 def _refuse_incomplete(records: Iterable[Record]) -> None:
@@ -205,17 +235,31 @@ def _refuse_incomplete(records: Iterable[Record]) -> None:
             raise UserError(f"{record.path / 'result.json'} lacks {', '.join(lacking)}; remove it to run again")
 
 
-def _refuse_mixed_meanings(records: Iterable[Record]) -> None:
+@dataclass(frozen=True)
+class _Conflict:
+    """Two runs that cannot stand in one table."""
+
+    first: Record
+    second: Record
+    difference: str
+
+    @property
+    def error(self) -> UserError:
+        return UserError(
+            f"cannot put {self.first.path} and {self.second.path} in one table: {self.difference}; "
+            "move one of the two folders away"
+        )
+
+
+def _find_conflict(records: Iterable[Record]) -> _Conflict | None:
     seen: dict[tuple[str, ...], tuple[Record, dict[str, Any]]] = {}
     for record in records:
         for scope, meaning in _meanings(record):
             first, expected = seen.setdefault(scope, (record, meaning))
             if names := differing(expected, meaning):
                 changes = ", ".join(f"{n} {expected.get(n)!r} and {meaning.get(n)!r}" for n in names)
-                raise UserError(
-                    f"cannot put {first.path} and {record.path} in one table: "
-                    f"their {scope[0]} differs ({changes}); move one of the two folders away"
-                )
+                return _Conflict(first, record, f"their {scope[0]} differs ({changes})")
+    return None
 
 
 def _ordered(found: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -4,7 +4,10 @@ import io
 
 import pytest
 
+from benchmark.experiments.quickstart import EXPERIMENT as QUICKSTART
+from benchmark.grid import select_cells
 from tests.benchmark.commands import SMOKE, assert_mistake, command
+from tests.report.conftest import write_run
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,16 @@ def test_a_batch_larger_than_the_data(run_in_process, tmp_path, image_tar, monke
     words = ["run", "cifar", "--profile", "short", "--device", "cpu", "--data-dir", image_tar, "--only", "*plain20"]
     done = run_in_process(*words, "--results-dir", tmp_path)
     assert_mistake(done, "batch size 128 is larger than the 70 training images")
+
+
+def test_a_run_that_no_table_could_hold_is_not_trained(run_in_process, tmp_path, monkeypatch):
+    """Seed 0 is done in another precision."""
+    words = ["run", "quickstart", "--device", "cpu", "--only", "plain14", "--seeds", "0", "--results-dir", tmp_path]
+    ((cell, _),) = select_cells(QUICKSTART, tmp_path, "cpu", only=["plain14"], precision="32-true")
+    path = write_run(tmp_path, cell=cell, data=cell.data.source)
+    monkeypatch.setattr("benchmark.grid.run_all", lambda *_: pytest.fail("trained"))
+    done = run_in_process(*words, "--precision", "bf16-mixed")
+    assert_mistake(done, f"could not stand in one table with {path}", "precision '32-true' and 'bf16-mixed'")
 
 
 def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_path, image_tar):

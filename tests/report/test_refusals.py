@@ -3,11 +3,14 @@
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmark.errors import UserError
 from benchmark.experiments.cifar import EXPERIMENT
+from benchmark.ledger import Record, read_records
+from benchmark.report.sections import refuse_unlike
 from benchmark.report.tables import load_results, write_tables
 
 from .conftest import PAPER, make_cell
@@ -45,6 +48,47 @@ def test_precision_may_differ_between_seeds_but_not_count_one_twice(results, add
     add_run(seed=0, recipe={"precision": "bf16-mixed"})
     with pytest.raises(UserError, match="run of this seed differs"):
         text(results)
+
+
+def planned(cell, seed):
+    return Record(Path("runs") / cell.row, cell, seed, {"status": "done"}, ())
+
+
+def test_runs_that_no_table_could_hold_are_refused_before_they_are_trained(results, add_run):
+    first = add_run(seed=0)
+    add_run("cifar_hbnet20", seed=0, status="failed", recipe={"epochs": 7})
+    runs = read_records(results, "cifar")
+    cell = make_cell(EXPERIMENT, "cifar_resnet20", "cifar10+", "paper", "CIFAR-10")
+    shorter = replace(cell, recipe=replace(cell.recipe, epochs=7))
+    faster = replace(cell, recipe=replace(cell.recipe, precision="bf16-mixed"))
+    for allowed in (
+        planned(cell, 1),
+        planned(faster, 1),
+        planned(replace(shorter, profile="short"), 0),
+        planned(replace(shorter, profile="smoke"), 0),
+        planned(replace(cell, network=replace(cell.network, definition=2, options={"depth": 26})), 0),
+    ):
+        refuse_unlike([allowed], runs)
+    for refused, what in (
+        (planned(replace(shorter, row="cifar_hbnet20"), 1), "recipe differs (epochs 300 and 7)"),
+        (planned(replace(cell, network=replace(cell.network, options={"depth": 26})), 1), "network differs"),
+        (
+            planned(faster, 0),
+            "run of this seed differs",
+        ),
+    ):
+        with pytest.raises(UserError, match=re.escape(what)) as refusal:
+            refuse_unlike([planned(cell, 2), refused], runs)
+        assert f"seed {refused.seed}, could not stand in one table with {first}" in str(refusal.value)
+        assert "--results-dir" in str(refusal.value)
+
+
+def test_a_table_that_cannot_be_made_already_is_told_before_training(results, add_run):
+    add_run(seed=0)
+    add_run("cifar_hbnet20", seed=1, recipe={"epochs": 7})
+    cell = make_cell(EXPERIMENT, "cifar_plain20", "cifar10+", "paper", "CIFAR-10")
+    with pytest.raises(UserError, match=r"recipe differs.*move one of the two folders away"):
+        refuse_unlike([planned(cell, 0)], read_records(results, "cifar"))
 
 
 def test_no_results(tmp_path, results):
