@@ -2,6 +2,7 @@
 
 For each row with a baseline the mean difference of their test errors, paired by seed, with its 95 % t interval:
 left of zero the row is better. Blue stands after Holm's correction. A hollow point has no interval: one seed.
+Beyond one point the axis is logarithmic where a difference is so large that the others would not be seen beside it.
 """
 
 from pathlib import Path
@@ -14,9 +15,11 @@ from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
 from benchmark.report.lines import Line, section_lines
 from benchmark.report.published import PublishedNumbers
 from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.statistics import PairedDifference
 from benchmark.specs import Experiment
 
-WIDTH, LINE_HEIGHT = 5.6, 0.3  # inches
+WIDTH, LINE_HEIGHT = 5.6, 0.4  # inches
+LARGE, LINEAR = 10.0, 1.0  # percentage points
 NEUTRAL = "#666666"
 
 
@@ -49,9 +52,18 @@ def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).ravel()
     for ax, (dataset, lines) in zip(axes, panels.items(), strict=True):
         _draw(ax, section, dataset, lines)
+    entries = [line.entries[dataset] for dataset, lines in panels.items() for line in lines]
+    if max(_reach(entry.difference) for entry in entries) > LARGE:
+        axes[0].set_xscale("symlog", linthresh=LINEAR, subs=range(2, 10))
+        axes[0].xaxis.set_major_formatter("{x:g}")
     figure.supxlabel("test error minus the baseline's (percentage points)", fontsize=STYLE["font.size"])
     figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
+
+
+def _reach(difference: PairedDifference) -> float:
+    """How far from zero the difference or an end of its interval lies."""
+    return max(abs(x) for x in (difference.mean, difference.low, difference.high) if x is not None)
 
 
 def _draw(ax: Axes, section: Section, dataset: str, lines: list[Line]) -> None:
@@ -64,7 +76,7 @@ def _draw(ax: Axes, section: Section, dataset: str, lines: list[Line]) -> None:
         filled = colour if difference.low is not None else "white"
         ax.plot(difference.mean, y, "o", ms=5, color=colour, markerfacecolor=filled)
     ax.axvline(0, color="black", lw=0.8)
-    labels = [f"{line.label} − {section.label(line.baseline)}" for line in lines]
+    labels = [f"{line.label}\n− {section.label(line.baseline)}" for line in lines]
     ax.set_yticks(range(len(lines)), labels)
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.set_title(data_label(dataset))

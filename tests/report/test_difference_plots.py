@@ -24,8 +24,8 @@ def test_points_and_intervals_are_the_tables(results, add_run, monkeypatch):
     assert isinstance(figure, Figure)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "HB-Net-20 − ResNet-20",
-        "Nesterov-20 − ResNet-20",
+        "HB-Net-20\n− ResNet-20",
+        "Nesterov-20\n− ResNet-20",
     ]
     interval, mean, alone, _zero = ax.lines
     assert [round(x, 2) for x in interval.get_xdata()] == [-1.35, -0.85]
@@ -33,3 +33,13 @@ def test_points_and_intervals_are_the_tables(results, add_run, monkeypatch):
     assert alone.get_markerfacecolor() == "white"
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_differences(EXPERIMENT, results)] == before
+
+
+def test_a_large_difference_does_not_hide_the_others(results, add_run, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "write_figure", lambda figure, stem: figures.append(figure) or [])
+    for seed, (error, scale) in enumerate(((14.0, "linear"), (100.0, "symlog"))):
+        add_run("cifar_resnet20", 5.0, seed=seed)
+        add_run("cifar_hbnet20", error, seed=seed)
+        write_differences(EXPERIMENT, results)
+        assert figures[-1].axes[0].get_xscale() == scale
