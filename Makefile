@@ -48,10 +48,10 @@ reproduce-imagenet: $(STAMP) ## Reproduce the ImageNet table from DATA_DIR=..., 
 	$(BIN)/python -m benchmark run imagenet $(OPTIONS) $(TRACKING)
 
 tables: $(STAMP) ## Make the CIFAR table and its plots anew from the records
-	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)"
+	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 report: $(STAMP) ## Make results/report.html: tables, plots, every run and what it ran on, in one page
-	$(BIN)/python -m benchmark report --results-dir "$(RESULTS_DIR)"
+	$(BIN)/python -m benchmark report --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
 	status=0; $(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING) || status=$$?; \

@@ -32,7 +32,7 @@ from benchmark.commands import (
 from benchmark.errors import UserError
 from benchmark.examples import examples_of
 from benchmark.experiments import EXPERIMENTS, get_experiment
-from benchmark.reports import report, report_all
+from benchmark.reports import PAPER, report, report_all
 from benchmark.start import follows, plan_grid, run_grid
 
 DRAWN_LAYERS = 8
@@ -177,9 +177,9 @@ def _verify_paper(command: VerifyPaper) -> int:
     """Exit 0 if every number was found, else 1."""
     from benchmark import paper
 
-    tables = sorted((command.results_dir / "paper").glob("*.csv"))
+    tables = sorted(PAPER.glob("*.csv"))
     if not tables:
-        raise UserError(f"{command.results_dir / 'paper'} holds no tables of published numbers")
+        raise UserError(f"{PAPER} holds no tables of published numbers")
     pages = paper.read_pages(command.pdf)
     findings = {path: paper.verify(paper.read_numbers(path), pages) for path in tables}
     for path, found in findings.items():

@@ -183,8 +183,6 @@ class VerifyPaper:
     """The paper; by default it is fetched from its public address."""
     write: bool = False
     """Mark what was verified in results/paper/*.csv."""
-    results_dir: Path = Path("results")
-    """The directory whose paper/*.csv are checked."""
 
 
 @dataclass(frozen=True)

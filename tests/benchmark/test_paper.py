@@ -48,9 +48,10 @@ def pdf(tmp_path_factory):
 
 
 @pytest.fixture
-def results(tmp_path):
-    shutil.copytree(PUBLISHED, tmp_path / "results" / "paper")
-    return tmp_path / "results"
+def tables(tmp_path, monkeypatch):
+    """A copy of the published numbers, to write into."""
+    monkeypatch.setattr(cli, "PAPER", tmp_path / "paper")
+    return Path(shutil.copytree(PUBLISHED, tmp_path / "paper"))
 
 
 def run(monkeypatch, capsys, *words):
@@ -89,12 +90,12 @@ def test_a_label_is_not_the_beginning_of_another():
     assert paper.find_rows(["ResNet-34"], ["ResNet-341 20.00\nResNet-34 26.73"]) == {"ResNet-34": [(1, ("26.73",))]}
 
 
-def test_provenance_is_written_for_what_was_verified_alone(pdf, results, monkeypatch, capsys):
-    before = paper.read_numbers(results / "paper" / "cifar.csv")
-    code, out, _ = run(monkeypatch, capsys, "--pdf", pdf, "--write", "--results-dir", results)
+def test_provenance_is_written_for_what_was_verified_alone(pdf, tables, monkeypatch, capsys):
+    before = paper.read_numbers(tables / "cifar.csv")
+    code, out, _ = run(monkeypatch, capsys, "--pdf", pdf, "--write")
     assert code == 1
     assert "different  HB-Net (n=18), CIFAR-10, error: 5.04  (page 1: 8.66 5.05 36.40 23.93)" in out
-    after = paper.read_numbers(results / "paper" / "cifar.csv")
+    after = paper.read_numbers(tables / "cifar.csv")
     for old, new in zip(before, after, strict=True):
         assert {k: v for k, v in old.items() if k != "provenance"} == {
             k: v for k, v in new.items() if k != "provenance"
@@ -127,6 +128,7 @@ def test_what_is_not_a_pdf(content, tmp_path, monkeypatch, capsys):
 
 
 def test_no_tables(tmp_path, monkeypatch, capsys):
-    code, _, err = run(monkeypatch, capsys, "--results-dir", tmp_path)
+    monkeypatch.setattr(cli, "PAPER", tmp_path)
+    code, _, err = run(monkeypatch, capsys)
     assert code == 2
     assert "holds no tables of published numbers" in err
