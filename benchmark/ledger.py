@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class Record:
     @property
     def status(self) -> str:
         return self.result["status"]
+
+    @property
+    def device(self) -> str:
+        """As the record names it, the number of a CPU's threads included, of which early ones had "1 threads"."""
+        return re.sub(r"\b1 threads$", "1 thread", str(self.result.get("device") or "unknown"))
 
     @property
     def validation_error(self) -> float | None:

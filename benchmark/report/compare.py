@@ -27,7 +27,6 @@ from benchmark.report.statistics import (
 from benchmark.specs import Experiment, to_dict
 
 PARTS = ("network", "data", "recipe")
-ENVIRONMENT = ("device", "threads", "precision")
 OUTCOME = ("test_error", "test_loss")
 
 
@@ -270,5 +269,6 @@ def _by_environment(side: Side, name: str) -> Mapping[tuple[Any, ...], list[floa
     values: dict[tuple[Any, ...], list[float]] = {}
     for record in side.done.values():
         if record.result.get(name):
-            values.setdefault(tuple(record.result.get(key) for key in ENVIRONMENT), []).append(record.result[name])
+            environment = (record.device, record.result.get("threads"), record.result.get("precision"))
+            values.setdefault(environment, []).append(record.result[name])
     return values

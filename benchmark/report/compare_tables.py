@@ -198,7 +198,10 @@ def _costs(section: ComparedSection) -> list[str]:
         return []
     notes = []
     if any(c.speed or c.memory for c in compared):
-        notes.append("images/s and memory: B over A, of the fastest run and of the least peak.")
+        notes.append(
+            "images/s and memory: B over A, of the fastest run and of the least peak (on a CPU the whole "
+            "process's, earlier runs included)."
+        )
     apart = [c for c in compared if c.speed is None]
     if apart:
         notes.append(f"No cost, since device, threads or precision differ or are unknown: {_places(apart)}.")
@@ -213,7 +216,7 @@ def _measured(section: ComparedSection) -> list[str]:
     }
     texts = [f"Commits: {_both(commits)}."]
     environments = {
-        "Device": {name: _unique(str(r.result.get("device")) for r in records) for name, records in sides.items()},
+        "Device": {name: _unique(r.device for r in records) for name, records in sides.items()},
         "Versions": {name: _unique(v for r in records for v in _versions(r)) for name, records in sides.items()},
     }
     for title, values in environments.items():

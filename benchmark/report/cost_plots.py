@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
-from benchmark.report.costs import device_of, fastest_epoch
+from benchmark.report.costs import fastest_epoch
 from benchmark.report.figures import STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.report.statistics import summarize
@@ -101,7 +101,7 @@ def _draw(
     points, places = {}, []
     for i, (row, (colour, _)) in enumerate(zip(rows, line_styles(), strict=False)):
         records = section.of(row, dataset, "done")
-        costs = [cost(record) for record in records if device in (None, device_of(record))]
+        costs = [cost(record) for record in records if device in (None, record.device)]
         if costs:
             error = summarize(record.result["test_error"] for record in records)
             x = min(costs)

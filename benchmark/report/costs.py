@@ -1,6 +1,5 @@
 """What a row of a table cost to train: the least of its runs, since other work on the machine only adds."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,23 +26,18 @@ class Cost:
     kilowatt_hours: float | None
 
 
-def device_of(record: Record) -> str:
-    """As the record names it, the number of a CPU's threads included, of which early records had "1 threads"."""
-    return re.sub(r"\b1 threads$", "1 thread", str(record.result.get("device", "unknown")))
-
-
 def usual_device(records: Iterable[Record]) -> str | None:
     """The device of most runs, on which costs are compared; None if there are no runs."""
-    counts = Counter(map(device_of, records))
+    counts = Counter(record.device for record in records)
     return min(counts, key=lambda device: (-counts[device], device), default=None)
 
 
 def summarize_cost(records: Iterable[Record], device: str | None) -> Cost:
     """The cost of a row's finished runs on ``device``, or if there are none on that of the fastest run."""
     records = list(records)
-    if records and device not in map(device_of, records):
-        device = device_of(max(records, key=lambda record: images_per_second(record) or 0))
-    records = [record for record in records if device_of(record) == device]
+    if records and all(record.device != device for record in records):
+        device = max(records, key=lambda record: images_per_second(record) or 0).device
+    records = [record for record in records if record.device == device]
     seconds, joules = _least(records, "seconds"), _least(records, "joules")
     return Cost(
         device=device if records else None,

@@ -7,7 +7,6 @@ from typing import Any
 from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.choice import choices
-from benchmark.report.costs import device_of
 from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
 from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
@@ -171,11 +170,13 @@ def _seeds(section: Section) -> list[str]:
 
 
 def _not_done(section: Section) -> list[str]:
+    """Runs that diverged, and those that stopped and were not done since, perhaps under another precision."""
     notes = []
     for dataset in section.datasets:
         for row in section.rows:
+            done = {record.seed for record in section.of(row, dataset, "done")}
             for record in section.of(row, dataset):
-                if record.status != "done":
+                if record.status == "diverged" or (record.status != "done" and record.seed not in done):
                     reason = record.result.get("reason") or "no reason recorded"
                     notes.append(f"{record.status}: {row} on {data_label(dataset)}, seed {record.seed}: {reason}")
     return notes
@@ -195,13 +196,17 @@ def _sizes(section: Section) -> list[str]:
 
 
 def _machine(section: Section, done: list[Record], lines: list[Line]) -> list[str]:
-    precisions, devices = _unique(done, "precision"), sorted(set(map(device_of, done)))
+    precisions, devices = _unique(done, "precision"), sorted({record.device for record in done})
     if not done:
         return []
     usual = section.usual_device
-    elsewhere = sorted({line.cost.device for line in lines if line.cost.device not in (usual, None)})
+    elsewhere: dict[str, list[str]] = {}
+    for line in lines:
+        if line.cost.device not in (usual, None):
+            elsewhere.setdefault(line.cost.device, []).append(line.label)
+    marked = "; ".join(f"{device} ({', '.join(labels)})" for device, labels in sorted(elsewhere.items()))
     mixed = f"; costs are of {usual}" if len(devices) > 1 else ""
-    mixed += f", those with {ELSEWHERE} of {'; '.join(elsewhere)}" if elsewhere else ""
+    mixed += f", those with {ELSEWHERE} of {marked}" if marked else ""
     compiled = " Time holds what compiling took." if any(map(_compiles, done)) else ""
     versions = (f"{name} {_list(_versions(done, name))}" for name in NAMED_VERSIONS)
     return [

@@ -232,6 +232,13 @@ def test_costs_of_another_environment_are_not_compared(sides, name):
     assert "No cost, since device, threads or precision differ or are unknown: ResNet-20 on C10+." in text(sections)
 
 
+def test_one_thread_is_one_device_in_early_records_too(sides):
+    early, late = ({"device": f"CPU: AMD EPYC, {threads}", "threads": 1} for threads in ("1 threads", "1 thread"))
+    sections = sides([(ROW, seeds(5.0), early)], [(ROW, seeds(5.0), late)])
+    assert only_change(sections).speed == 1.0
+    assert "Device only in" not in text(sections)
+
+
 def test_sizes_code_and_versions_are_told_where_they_changed(sides):
     values = {
         "parameters": 272_475,

@@ -243,7 +243,7 @@ def test_costs_are_of_the_device_of_most_runs_and_others_are_marked(results, add
     assert line_of(document, "ResNet-20")[-3] == "400"
     assert line_of(document, "HB-Net-20")[-3] == "800‡"
     usual, other = "CPU: AMD EPYC, 2 threads", "GPU: NVIDIA B200"
-    assert f"costs are of {usual}, those with ‡ of {other}." in document
+    assert f"costs are of {usual}, those with ‡ of {other} (HB-Net-20)." in document
     tables(results)
     frame = pd.read_csv(results / "tables/cifar.csv")
     assert frame["cost device"].tolist() == [usual, other]
@@ -268,6 +268,27 @@ def test_an_older_definition_of_a_network_gives_way(results, add_run):
     document = text(results)
     assert line_of(document, "AGD-Net (k=12, L=40)")[2].startswith("5.00 (1)")
     assert "- left out, of an older definition of its network: cifar_agdnet40 on C10+, seed 1" in document
+
+
+def test_a_newer_definition_takes_no_place_before_a_run_of_it_finished(results, add_run):
+    cell = make_cell(EXPERIMENT, "cifar_agdnet40", "cifar10+", "paper", "CIFAR-10")
+    for seed in (0, 1):
+        add_run(error=7.0, seed=seed, cell=cell)
+    newer = replace(cell, network=replace(cell.network, definition=2))
+    add_run(error=5.0, seed=0, cell=newer, status="interrupted")
+    document = text(results)
+    assert line_of(document, "AGD-Net (k=12, L=40)")[2].startswith("7.00 ± 0.00 (2)")
+    assert "left out" not in document
+
+
+def test_a_run_that_stopped_and_was_done_otherwise_is_not_told(results, add_run):
+    """E.g. on another device, so that its id is another."""
+    add_run(seed=0, recipe={"precision": "bf16-mixed"}, status="interrupted")
+    add_run(seed=0)
+    add_run(seed=1, status="interrupted")
+    document = text(results)
+    assert "interrupted: cifar_resnet20 on C10+, seed 0" not in document
+    assert "interrupted: cifar_resnet20 on C10+, seed 1" in document
 
 
 def test_order_of_the_runs_changes_nothing(results, add_run, tmp_path):

@@ -46,7 +46,7 @@ def environment_grid(groups: Sequence[Group]) -> Grid:
     names = ("device", "precision", "commit", "versions", "runs")
     found = Counter(
         (
-            str(r.result.get("device") or NOTHING),
+            r.device,
             str(r.result.get("precision") or NOTHING),
             commit(r),
             versions(r),
@@ -62,7 +62,7 @@ def mixture(groups: Sequence[Group]) -> str:
     """How many devices, precisions, commits and sets of versions the tables mix."""
     records = [r for r in _records(groups) if r.status == "done" and r.cell.profile != UNTABULATED]
     kinds: dict[str, Callable[[Record], str]] = {
-        "devices": lambda r: str(r.result.get("device")),
+        "devices": lambda r: r.device,
         "precisions": lambda r: str(r.result.get("precision")),
         "commits": commit,
         "sets of versions": versions,

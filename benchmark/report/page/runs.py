@@ -87,7 +87,7 @@ NUMBERS: dict[str, tuple[Number, Callable[[float], str]]] = {
 }
 CONTEXT: dict[str, Words] = {
     "precision": lambda experiment, record: str(record.result.get("precision") or NOTHING),
-    "device": lambda experiment, record: str(record.result.get("device") or NOTHING),
+    "device": lambda experiment, record: record.device,
     "commit": lambda experiment, record: commit(record),
 }
 
@@ -171,7 +171,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("images/s", _text(result.get("images_per_second"), "{:,.1f}".format)),
         ("peak memory (MB)", _text(result.get("peak_memory_bytes"), lambda v: f"{v / MEGABYTE:,.0f}")),
         ("energy (kJ)", _text(result.get("joules"), lambda v: f"{v / 1e3:,.1f}")),
-        ("device", str(result.get("device") or NOTHING)),
+        ("device", record.device),
         ("threads", _text(result.get("threads"), str)),
         ("precision", str(result.get("precision") or NOTHING)),
         ("commit", commit(record, None)),
