@@ -38,11 +38,12 @@ class EnergyMeter:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.start()
+        self.spent: float | None = None
+        self.last: list[Counter] = []
+        self.looked = 0.0
 
     def start(self) -> None:
-        self.spent: float | None = 0.0
-        self.last = read_counters(self.device)
+        self.spent, self.last = 0.0, read_counters(self.device)
         self.looked = time.monotonic()
 
     def look(self) -> None:

@@ -14,10 +14,11 @@ from tests.datamodules.folders import png, write_folder
 CLASSES = [f"c{i}" for i in range(10)]
 
 
-def cifar_like(path):
-    """An image of ten classes in each split."""
-    files = {f"{split}/{label}/0.png": png(size=(32, 32)) for split in ("train", "test") for label in CLASSES}
-    return write_folder(path, files)
+def cifar_like(path, train=1):
+    """Ten classes, each with so many training images and a test image."""
+    image, counts = png(size=(32, 32)), {"train": train, "test": 1}
+    numbers = ((split, label, i) for split, count in counts.items() for label in CLASSES for i in range(count))
+    return write_folder(path, {f"{split}/{label}/{i}.png": image for split, label, i in numbers})
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_the_official_release_goes_before_other_images_beside_it(tmp_path):
 
 
 def test_data_sets_that_a_folder_does_not_hold_are_left_out_with_a_note(tmp_path):
-    cifar_like(tmp_path)
+    cifar_like(tmp_path, train=7)  # one batch
     words, notes = (get_experiment("cifar"), tmp_path, "cpu"), []
     cells = grid.select_cells(*words, only=["cifar_resnet20"], note=notes.append)
     assert {cell.data.name for cell, _ in cells} == {"cifar10"}
