@@ -61,7 +61,8 @@ class EnergyMeter:
         if self.spent is None or not now or len(now) != len(self.last):
             self.spent = None
         else:
-            self.spent += sum(counter.since(before) for counter, before in zip(now, self.last, strict=True))
+            spent = self.spent + sum(counter.since(before) for counter, before in zip(now, self.last, strict=True))
+            self.spent = spent if math.isfinite(spent) else None
         self.last, self.looked = now, time.monotonic()
 
 

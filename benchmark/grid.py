@@ -47,7 +47,7 @@ def select_cells(
 
     Raises:
         UserError: a profile, data set, row, precision or compilation is unknown or not for this device, nothing
-            matches, or a batch cannot be shared.
+            matches, or a batch is larger than the training images or cannot be shared.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -182,9 +182,9 @@ def prepare(cells: Sequence[tuple[Cell, Source]], data_dir: Path) -> None:
     """Download or decode what the cells need, before anything is measured or trained.
 
     Raises:
-        UserError: data cannot be had, or a batch is larger than it.
+        UserError: data cannot be had.
     """
-    different = {(cell.data.name, cell.recipe.batch_size): cell for cell, _ in cells}
+    different = {cell.data.name: cell for cell, _ in cells}
     for cell in different.values():
         create_datamodule(cell.data, data_dir, cell.recipe, seed=0)
 

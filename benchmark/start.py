@@ -15,7 +15,7 @@ from benchmark.arguments import parse_counts, parse_seeds
 from benchmark.commands import Command, Plan, Run
 from benchmark.errors import UserError, closest
 from benchmark.launchers import Place, check_place, find_place
-from benchmark.ledger import FINISHED, Record, read_records
+from benchmark.ledger import FINISHED, Record, RunFolder, read_records
 from benchmark.ray_cluster import RayOptions
 from benchmark.ray_cluster import check as check_ray
 from benchmark.report.sections import refuse_unlike
@@ -50,6 +50,10 @@ def plan_grid(experiment: Experiment, command: Plan) -> int:
     console, device = Console(), machine.choose_device(command.device)
     step_times = _step_times(command, device)
     cells, problems = _select(experiment, command, device)
+    try:
+        _refuse_unlike(experiment, command.results_dir, cells, seeds)
+    except UserError as refusal:
+        print(f"note: these runs would be refused: {refusal}", file=sys.stderr)
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
     plan.print_plan(runs, console, step_times)
@@ -101,12 +105,12 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     grid.check_writable(command.results_dir)
     sharing = {"devices": command.devices * command.nodes, "sync_batchnorm": command.sync_batchnorm}
     cells, problems = _select(experiment, command, device, **sharing)
+    _refuse_unlike(experiment, command.results_dir, cells, seeds)
     data_dir = command.data_dir or DATA
     grid.prepare(cells, data_dir)
     console = Console()
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device)
-    _refuse_unlike(experiment, command.results_dir, runs)
     _confirm(sum(r.seconds_left for r in runs), command.yes)
     tracker = Tracker(tracking, command.results_dir)
     try:
@@ -127,13 +131,16 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     return code
 
 
-def _refuse_unlike(experiment: Experiment, results_dir: Path, runs: "Sequence[PlannedRun]") -> None:
+def _refuse_unlike(
+    experiment: Experiment, results_dir: Path, cells: Sequence["Chosen"], seeds: Sequence[int]
+) -> None:
     """See ``refuse_unlike``; records that cannot be read are left to the tables to tell."""
     try:
         found = read_records(results_dir, experiment.name)
     except UserError:
         return
-    left = [planned.folder for planned in runs if planned.status not in FINISHED]
+    folders = [RunFolder(results_dir, cell, seed) for seed in seeds for cell, _ in cells]
+    left = [folder for folder in folders if folder.status() not in FINISHED]
     refuse_unlike([Record(folder.path, folder.cell, folder.seed, {"status": "done"}, ()) for folder in left], found)
 
 

@@ -117,9 +117,9 @@ def _resize_all(listing: Listing, side: int, path: Path, workers: int) -> None:
             line = f"resizing {what} to {side} pixels (once): {total / 1e9:,.2f} GB in {path.parent}"
             for number, checksum in enumerate(show_progress(done, len(files), f"resizing {listing.name}", line)):
                 checksums[number] = checksum
+            check_unchanged(listing)
 
         replace_atomically(path, write_pixels)
-    check_unchanged(listing)
     index = {"starts": starts, "shapes": shapes, "checksums": checksums, "name": np.array(path.stem)}
     replace_atomically(path.with_suffix(".npz"), lambda file: np.savez(file, **index))
 

@@ -2,7 +2,7 @@
 
 For each row with a baseline the mean difference of their test errors, paired by seed, with its 95 % t interval:
 left of zero the row is better. Blue stands after Holm's correction. A hollow point has no interval: one seed.
-Beyond one point the axis is logarithmic where a difference is so large that the others would not be seen beside it.
+Beyond one point the axis is logarithmic where an interval reaches so far that others would not be seen beside it.
 """
 
 from pathlib import Path

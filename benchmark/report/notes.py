@@ -170,13 +170,14 @@ def _seeds(section: Section) -> list[str]:
 
 
 def _not_done(section: Section) -> list[str]:
-    """Runs that diverged, and those that stopped and were not done since, perhaps under another precision."""
+    """Runs that diverged, and those that stopped and were not done otherwise, say in another precision."""
     notes = []
     for dataset in section.datasets:
         for row in section.rows:
-            done = {record.seed for record in section.of(row, dataset, "done")}
+            done = {(r.seed, r.cell.network.definition) for r in section.of(row, dataset, "done")}
             for record in section.of(row, dataset):
-                if record.status == "diverged" or (record.status != "done" and record.seed not in done):
+                is_done = (record.seed, record.cell.network.definition) in done
+                if record.status == "diverged" or not is_done:
                     reason = record.result.get("reason") or "no reason recorded"
                     notes.append(f"{record.status}: {row} on {data_label(dataset)}, seed {record.seed}: {reason}")
     return notes

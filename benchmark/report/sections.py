@@ -141,24 +141,25 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
 
 
 def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
-    """To be called before runs are trained, since none of their experiment's tables could be made afterwards.
+    """To be called before runs are trained, if none of their experiment's tables could be made afterwards.
 
     Args:
         planned: as they will be once they are done.
         runs: the experiment's records.
 
     Raises:
-        UserError: a planned run could not stand in one table with those that are done.
+        UserError: a planned run could not stand in one table with those that are done, or two of these cannot.
     """
     planned = [r for r in planned if r.cell.profile != UNTABULATED]
-    done = [r for r in runs if r.status == "done"]
-    for place in sorted({_place(r) for r in planned}):
-        found = [r for r in [*done, *planned] if _place(r) == place]
-        conflict = _find_conflict(_of_newest_definitions(found))
+    if not planned:
+        return
+    records = [*(r for r in runs if r.status == "done" and r.cell.profile != UNTABULATED), *planned]
+    for place in sorted(set(map(_place, records))):
+        conflict = _find_conflict(_of_newest_definitions([r for r in records if _place(r) == place]))
         if conflict and conflict.second in planned:
             raise UserError(
                 f"{conflict.second.cell.name}, seed {conflict.second.seed}, could not stand in one table with "
-                f"{conflict.first.path}: {conflict.difference}; give it a --results-dir of its own"
+                f"{conflict.first.path}: {conflict.difference}; leave it out, or give it a --results-dir of its own"
             )
         if conflict:
             raise conflict.error

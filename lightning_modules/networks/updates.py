@@ -11,7 +11,6 @@ shape; the activation, if the backbone has one after the sum (He et al., 2016), 
 """
 
 import inspect
-import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +25,7 @@ from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
 READINGS = ("residual", "fixed_point")
 COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
+LARGEST = torch.finfo(torch.float32).max
 
 
 def _is_integer(value: object) -> bool:
@@ -33,14 +33,14 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, bool)),
     int: ("an integer", _is_integer),
-    float: ("a finite number", _is_finite),
-    float | None: ("a finite number", lambda value: value is None or _is_finite(value)),
+    float: ("a finite float32 number", _is_finite),
+    float | None: ("a finite float32 number", lambda value: value is None or _is_finite(value)),
 }
 """Of an option's annotation: what its value must be, in words and as a test."""
 

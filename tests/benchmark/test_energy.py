@@ -76,6 +76,15 @@ def test_a_gpu_is_asked_by_its_own_identity(monkeypatch):
     assert meter.joules == pytest.approx(7.5)
 
 
+def test_a_gpus_counter_that_falls_says_nothing(monkeypatch):
+    """Its driver was loaded anew; no counter of a GPU comes round."""
+    readings = iter([[energy.Counter(5.0)], [energy.Counter(1.0)]])
+    monkeypatch.setattr(energy, "read_counters", lambda device: next(readings))
+    meter = EnergyMeter("cuda")
+    meter.start()
+    assert meter.joules is None
+
+
 def test_a_gpu_without_the_library_says_nothing(monkeypatch):
     def missing():
         raise ModuleNotFoundError("pynvml")

@@ -46,7 +46,10 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         (["--network", "cifar_resnet20:depth=21"], ["depth 21 is not 6n + 2; the nearest are 20 and 26"]),
         (["--network", "cifar_resnet20:depth=deep"], ["cifar_resnet20:"]),
         (["--network", "cifar_densenet40:growth=-1"], ["cifar_densenet40:"]),
-        (["--network", "cifar_densenet40:compression=1e999"], ["compression must be a finite number, got inf"]),
+        (
+            ["--network", "cifar_densenet40:compression=1e999"],
+            ["compression must be a finite float32 number"],
+        ),
         (
             ["--network", "cifar_resnet20:widths={}"],
             ["cifar_resnet20: widths must be positive whole numbers, one for each stage, got {}"],
@@ -159,12 +162,15 @@ def test_a_batch_larger_than_the_data(run_in_process, tmp_path, image_tar, monke
 
 def test_a_run_that_no_table_could_hold_is_not_trained(run_in_process, tmp_path, monkeypatch):
     """Seed 0 is done in another precision."""
-    words = ["run", "quickstart", "--device", "cpu", "--only", "plain14", "--seeds", "0", "--results-dir", tmp_path]
+    words = ["quickstart", "--device", "cpu", "--only", "plain14", "--seeds", "0", "--results-dir", tmp_path]
     ((cell, _),) = select_cells(QUICKSTART, tmp_path, "cpu", only=["plain14"], precision="32-true")
     path = write_run(tmp_path, cell=cell, data=cell.data.source)
     monkeypatch.setattr("benchmark.grid.run_all", lambda *_: pytest.fail("trained"))
-    done = run_in_process(*words, "--precision", "bf16-mixed")
+    done = run_in_process("run", *words, "--precision", "bf16-mixed")
     assert_mistake(done, f"could not stand in one table with {path}", "precision '32-true' and 'bf16-mixed'")
+    plan = run_in_process("plan", *words, "--precision", "bf16-mixed")
+    assert plan.returncode == 0
+    assert "note: these runs would be refused: plain14" in plan.stderr
 
 
 def test_cifar100_is_refused_where_the_folder_holds_cifar10(run_in_process, tmp_path, image_tar):

@@ -32,6 +32,7 @@ def test_images_that_change_while_they_are_resized_are_not_kept(tmp_path, cache)
     (folder / "train/cat/0.JPEG").write_bytes(encode(pixels(99, 31, 41)))
     with pytest.raises(DataError, match="pets changed while it was read; call the same command again"):
         datamodule.prepare_data()
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
     datamodule.prepare_data()  # of what is there now
 
 

@@ -278,6 +278,7 @@ def test_a_newer_definition_takes_no_place_before_a_run_of_it_finished(results, 
     add_run(error=5.0, seed=0, cell=newer, status="interrupted")
     document = text(results)
     assert line_of(document, "AGD-Net (k=12, L=40)")[2].startswith("7.00 ± 0.00 (2)")
+    assert "interrupted: cifar_agdnet40 on C10+, seed 0" in document
     assert "left out" not in document
 
 
