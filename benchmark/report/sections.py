@@ -125,11 +125,11 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     records = [r for r in runs if r.cell.profile != UNTABULATED]
     if not any(r.status in FINISHED for r in records):
         return []
-    places = {_place(r) for r in records}
+    places = _by_place(records)
     profiles = _ordered((profile for profile, _ in places), experiment.profiles)
     sections = []
     for place in sorted(places, key=lambda place: (profiles.index(place[0]), place[1])):
-        found = [r for r in records if _place(r) == place]
+        found = places[place]
         own = _of_newest_definitions(found)
         done = [r for r in own if r.status == "done"]
         _refuse_incomplete(done)
@@ -154,8 +154,8 @@ def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
     if not planned:
         return
     records = [*(r for r in runs if r.status == "done" and r.cell.profile != UNTABULATED), *planned]
-    for place in sorted(set(map(_place, records))):
-        conflict = _find_conflict(_of_newest_definitions([r for r in records if _place(r) == place]))
+    for found in _by_place(records).values():
+        conflict = _find_conflict(_of_newest_definitions(found))
         if conflict and conflict.second in planned:
             raise UserError(
                 f"{conflict.second.cell.name}, seed {conflict.second.seed}, could not stand in one table with "
@@ -165,9 +165,12 @@ def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
             raise conflict.error
 
 
-def _place(record: Record) -> tuple[str, str]:
-    """The section that a record belongs to: profile and copy of the data."""
-    return record.cell.profile, data_copy(record)
+def _by_place(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """By the section that records belong to: profile and copy of the data."""
+    places: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        places.setdefault((record.cell.profile, data_copy(record)), []).append(record)
+    return places
 
 
 def data_label(dataset: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.dense_blocks import DenseBlock, MultiStepDenseBlock
 from lightning_modules.networks.layers import conv1x1, conv3x3, imagenet_stem, initialize
-from lightning_modules.networks.updates import accept_options, choice
+from lightning_modules.networks.options import accept_options, choice
 
 BLOCK_ARGUMENTS = {"in_channels", "layers", "growth", "bottleneck", "dropout"}
 IMAGENET_LAYERS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}

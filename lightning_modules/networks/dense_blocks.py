@@ -28,7 +28,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.layers import conv1x1, conv3x3
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
-from lightning_modules.networks.updates import READINGS, choice, scalars
+from lightning_modules.networks.options import choice
+from lightning_modules.networks.updates import READINGS, scalars
 
 
 class DenseLayer(nn.Module):

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.networks.options import choice
 from lightning_modules.networks.rules import create_rule
-from lightning_modules.networks.updates import Transform, choice
+from lightning_modules.networks.updates import Transform
 
 PIXELS = 8
 WEIGHTS = ("shared", "free")

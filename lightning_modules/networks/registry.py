@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
+from lightning_modules.networks.options import check_values
 from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
-from lightning_modules.networks.updates import check_values
 
 _STRUCTURES = {
     "plain": {"method": "gradient_descent", "reading": "fixed_point"},

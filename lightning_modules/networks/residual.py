@@ -22,8 +22,9 @@ from lightning_modules.networks.layers import (
     norm_relu,
     projection_shortcut,
 )
+from lightning_modules.networks.options import choice
 from lightning_modules.networks.rules import create_rule
-from lightning_modules.networks.updates import Transform, UpdateRule, choice
+from lightning_modules.networks.updates import Transform, UpdateRule
 
 SHORTCUTS = ("pad", "projection")
 EXPANSION = 4

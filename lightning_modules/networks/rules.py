@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_modules.networks import methods
 from lightning_modules.networks.accelerated import LinearizedADMM, MomentumMethod, OptimizedGradient, StepTable
+from lightning_modules.networks.options import accept_options, choice
 from lightning_modules.networks.updates import (
     GradientDescent,
     HeavyBall,
@@ -15,8 +16,6 @@ from lightning_modules.networks.updates import (
     NesterovMultiStep,
     TwoCoefficient,
     UpdateRule,
-    accept_options,
-    choice,
 )
 
 METHODS: dict[str, Callable[..., UpdateRule]] = {

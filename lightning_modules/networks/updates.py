@@ -10,42 +10,22 @@ T(x) = Phi(W x), where tests compare them with a textbook optimizer on f. All te
 shape; the activation, if the backbone has one after the sum (He et al., 2016), follows the update.
 """
 
-import inspect
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
+from lightning_modules.networks.options import choice
 
 READINGS = ("residual", "fixed_point")
 COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
-LARGEST = torch.finfo(torch.float32).max
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= LARGEST
-
-
-KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
-    bool: ("True or False", lambda value: isinstance(value, bool)),
-    int: ("an integer", _is_integer),
-    float: ("a finite float32 number", _is_finite),
-    float | None: ("a finite float32 number", lambda value: value is None or _is_finite(value)),
-}
-"""Of an option's annotation: what its value must be, in words and as a test."""
 
 Transform = Callable[[Tensor], Tensor]
-Value = TypeVar("Value")
 
 
 class State(NamedTuple):
@@ -80,41 +60,6 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     """
     learned = choice("coefficients", coefficients, COEFFICIENTS) == "learned"
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
-
-
-def choice(name: str, value: Value, valid: Sequence[Value]) -> Value:
-    """``value`` if it is valid.
-
-    Raises:
-        ValueError: names the valid ones.
-    """
-    if value not in valid:
-        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(str, valid))}")
-    return value
-
-
-def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
-    """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
-
-    Raises:
-        ValueError: names the unknown options and the valid ones; or see ``check_values``.
-    """
-    accepted = set(inspect.signature(builder).parameters) - hidden
-    if unknown := sorted(set(options) - accepted):
-        valid = ", ".join(sorted(accepted)) or "none"
-        raise ValueError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
-    check_values(builder, options)
-
-
-def check_values(builder: Callable, options: Mapping[str, object]) -> None:
-    """Raises:
-    ValueError: an option of ``builder`` is not of the kind that its annotation says; "no" would be taken for on.
-    """
-    parameters = inspect.signature(builder).parameters
-    for name, value in options.items():
-        wanted, fits = KINDS.get(parameters[name].annotation if name in parameters else None, ("", None))
-        if fits and not fits(value):
-            raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 class UpdateRule(nn.Module):
