@@ -49,9 +49,9 @@ class Selection:
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
     compile: str = "auto"
-    """auto (on one GPU graphs for small images, else default on GPUs that can), off, default (of torch.compile),
-    reduce-overhead (compiled, and replayed as CUDA graphs) or graphs (replayed alone), where the experiment leaves
-    it open; a grid that goes on elsewhere must keep its own."""
+    """auto (on one GPU graphs for small images, compiled from 100 epochs on; else default on GPUs that can), off,
+    default (of torch.compile), graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code), where the
+    experiment leaves it open; a grid that goes on elsewhere must keep its own."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class Speed:
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; the usual loop is always in float32."""
     compile: str = "auto"
-    """auto (on a GPU graphs for small images, else default), off, default (of torch.compile), reduce-overhead
-    (compiled, and replayed as CUDA graphs) or graphs (replayed alone)."""
+    """auto (on a GPU graphs for small images, else default), off, default (of torch.compile), graphs (CUDA graphs,
+    replayed) or compiled-graphs (of compiled code)."""
     batch_size: int = 128
     blocks: int = 10
     """Turns that each loop takes."""

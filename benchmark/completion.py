@@ -16,7 +16,7 @@ CHOICES = {
     "wandb": ("off", "online", "offline"),
     "engine": ("inline", "ray"),
     "address": ("auto",),
-    "compile": ("auto", "off", "default", "reduce-overhead", "graphs"),
+    "compile": ("auto", "off", "default", "graphs", "compiled-graphs"),
     "shell": ("bash", "zsh"),
 }
 OF_AN_EXPERIMENT = {

@@ -19,7 +19,7 @@ from benchmark.specs import Cell, Experiment, NetworkSpec, RecipeSpec
 from benchmark.tracking import Tracker
 from datamodules.batches import check_parts
 from datamodules.errors import DataError
-from lightning_modules.fixed_shape import GRAPHS, NO_MASKS_TWICE
+from lightning_modules.fixed_shape import CAPTURED, NO_MASKS_TWICE
 from lightning_modules.networks import list_networks, network_definition
 
 
@@ -57,8 +57,8 @@ def select_cells(
             raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")
     if compile not in run.COMPILE:
         raise UserError(f"unknown --compile {compile!r}; valid: {', '.join(run.COMPILE)}")
-    if compile == GRAPHS and devices > 1:
-        raise UserError(f"--compile {GRAPHS} is for runs on one device; take auto, off or default with several")
+    if compile in CAPTURED and devices > 1:
+        raise UserError(f"--compile {compile} is for runs on one device; take auto, off or default with several")
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     if not cells:
@@ -174,7 +174,7 @@ def _check_capture(cell: Cell) -> None:
     """Raises:
     UserError: the network cannot be captured, as is asked for.
     """
-    if cell.recipe.compile == GRAPHS and cell.network.draws_masks_twice:
+    if cell.recipe.compile in CAPTURED and cell.network.draws_masks_twice:
         raise UserError(f"{cell.network.name}: {NO_MASKS_TWICE}")
 
 

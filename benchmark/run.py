@@ -28,7 +28,7 @@ from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
-from lightning_modules.fixed_shape import GRAPHS
+from lightning_modules.fixed_shape import CAPTURED, COMPILED_GRAPHS, GRAPHS
 from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
@@ -45,8 +45,11 @@ RANK_STRIDE = 1_000_000_007
 """Between the seeds of two processes: far from those of other epochs."""
 
 
-COMPILE = {"auto": "auto", "off": False, "default": True, "reduce-overhead": "reduce-overhead", GRAPHS: GRAPHS}
-"""How ``--compile`` is written: ``torch.compile`` without and with CUDA graphs, or the graphs alone."""
+COMPILE = {"auto": "auto", "off": False, "default": True, **{way: way for way in CAPTURED}}
+"""How ``--compile`` is written: ``torch.compile``, CUDA graphs, or both."""
+
+LONG = 100
+"""Epochs from which on compiling pays for a network that is replayed anyway: ResNet-56 took 42 s on an H200."""
 
 
 class InterruptedRun(Exception):  # noqa: N818
@@ -60,18 +63,18 @@ def resolve_recipe(recipe: RecipeSpec, device: str, network: NetworkSpec) -> Rec
         UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU.
     """
     compile = _choose_compile(recipe, device, network) if recipe.compile == "auto" else recipe.compile
-    if compile == GRAPHS and device != "cuda":
-        raise UserError(f"--compile {GRAPHS} needs a GPU; take off or auto")
+    if compile in CAPTURED and device != "cuda":
+        raise UserError(f"--compile {compile} needs a GPU; take off or auto")
     return replace(recipe, precision=machine.choose_precision(recipe.precision, device), compile=compile)
 
 
 def _choose_compile(recipe: RecipeSpec, device: str, network: NetworkSpec) -> bool | str:
-    """CUDA graphs for small images on one GPU, which waits for the host; else compilation where that can be.
-
-    A bare step of ResNet-56 on an H200 takes 6.3 ms by graphs and 14.9 ms compiled.
-    """
+    """CUDA graphs for small images on one GPU, which waits for the host, of compiled code in long runs; else
+    compilation where that can be."""
     is_small = device == "cuda" and recipe.devices == 1 and not recipe.image_size
-    return GRAPHS if is_small and not network.draws_masks_twice else machine.can_compile(device)
+    if not is_small or network.draws_masks_twice:
+        return machine.can_compile(device)
+    return COMPILED_GRAPHS if recipe.epochs >= LONG and machine.can_compile(device) else GRAPHS
 
 
 class EpochClock(pl.Callback):

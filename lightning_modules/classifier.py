@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_modules.fixed_shape import GRAPHS, FixedShape
+from lightning_modules.fixed_shape import CAPTURED, FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
@@ -61,8 +61,8 @@ class LitClassifier(pl.LightningModule):
             schedule spans the Trainer's ``max_epochs``, if it has any.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
         compile: run full training batches through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is
-            its mode, such as "reduce-overhead" (compiled code replayed as CUDA graphs), or "graphs", which replays
-            the network's own kernels and compiles nothing (``FixedShape``).
+            its mode, or "graphs", which replays the network's own kernels and compiles nothing, or
+            "compiled-graphs", which replays compiled code (``cuda_graphs.capture``; weights must have no hooks).
 
     Raises:
         ValueError: unknown network (closest names given), option, recipe field or schedule; CUDA graphs of a
@@ -102,9 +102,11 @@ class LitClassifier(pl.LightningModule):
         return self.run_network(images)
 
     def on_fit_start(self) -> None:
-        if self.hparams.compile == GRAPHS and self.trainer.accumulate_grad_batches != 1:
+        compile, trainer = self.hparams.compile, self.trainer
+        if compile in CAPTURED and (trainer.accumulate_grad_batches != 1 or trainer.world_size != 1):
             raise ValueError(
-                'compile="graphs" cannot accumulate gradients over batches; take another way to compile'
+                f'compile="{compile}" is for one device, and cannot accumulate gradients over batches; take '
+                "another way to compile"
             )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

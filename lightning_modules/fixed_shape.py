@@ -3,18 +3,19 @@
 Shapes: images (B, C, H, W), logits (B, num_classes).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-GRAPHS = "graphs"
-"""The way to run a network whose own kernels are captured once and then replayed, with nothing compiled."""
+from lightning_modules.cuda_graphs import Forward, capture
+
+GRAPHS, COMPILED_GRAPHS = "graphs", "compiled-graphs"
+"""Ways to run a network whose kernels are captured once and then replayed: its own, or those of compiled code."""
+
+CAPTURED = (GRAPHS, COMPILED_GRAPHS)
 
 NO_MASKS_TWICE = "a memory_efficient network with dropout cannot be captured as CUDA graphs; leave out one of them"
-
-Forward = Callable[[Tensor], Tensor]
 
 
 class FixedShape:
@@ -28,14 +29,14 @@ class FixedShape:
 
     Args:
         network: whose parameters stay the same objects.
-        way: False for none, True or a mode for ``torch.compile``, ``GRAPHS`` for ``capture``.
+        way: False for none, True or a mode for ``torch.compile``, one of ``CAPTURED`` for ``capture``.
 
     Raises:
-        ValueError: ``GRAPHS`` with a memory_efficient network with dropout, whose masks are drawn a second time.
+        ValueError: a capture of a memory_efficient network with dropout, whose masks are drawn a second time.
     """
 
     def __init__(self, network: nn.Module, way: bool | str) -> None:
-        if way == GRAPHS and has_option(network, "memory_efficient") and has_option(network, "dropout"):
+        if way in CAPTURED and has_option(network, "memory_efficient") and has_option(network, "dropout"):
             raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way
         self.weights = list(network.parameters())  # looking for them takes a fifth of a millisecond
@@ -68,8 +69,8 @@ class FixedShape:
         return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device), *addresses
 
     def _prepare(self, images: Tensor) -> Forward:
-        if self.way == GRAPHS:
-            return capture(self.network, images)
+        if self.way in CAPTURED:
+            return capture(self.network, images, compiled=self.way == COMPILED_GRAPHS)
         mode = self.way if isinstance(self.way, str) else None
         return torch.compile(self.network, mode=mode, dynamic=False)
 
@@ -77,51 +78,3 @@ class FixedShape:
 def has_option(network: nn.Module, option: str) -> bool:
     """Whether the option is set, or not 0, in any part of the network."""
     return any(getattr(module, option, False) for module in network.modules())
-
-
-def capture(network: nn.Module, images: Tensor) -> Forward:
-    """The network's forward and backward pass on batches like ``images``, as CUDA graphs that are replayed.
-
-    What small networks wait for on a GPU is the host, which launches each of their many kernels; a replay is one
-    launch. The network itself is as before: weights, running statistics, gradients and the state of dropout's
-    generator are those of before, and a call of it replays nothing.
-
-    The gradients of a replay lie where those of the next one will: they must be used and set to None before it, as
-    Lightning does unless it accumulates them, and a batch's backward pass must come before the next forward pass.
-
-    Raises:
-        RuntimeError: the images are not on a GPU, or the network does what cannot be captured, such as waiting for
-            the device, or gradients can still flow to it from what it returned before.
-    """
-    if images.device.type != "cuda":
-        raise RuntimeError(f"CUDA graphs need a GPU; the images are on the {images.device.type}")
-    statistics = [buffer.clone() for buffer in network.buffers()]
-    generator, stream = torch.cuda.get_rng_state(images.device), torch.cuda.current_stream(images.device)
-    dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
-    try:
-        # weights that autocast has cast once must be cast at each replay, as they change in between
-        with torch.autocast("cuda", dtype, enabled, cache_enabled=False):
-            torch.cuda.make_graphed_callables(network, (images.clone(),), allow_unused_input=True)
-        _expect_gradients_of_another_stream()
-        return network.forward
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise RuntimeError(
-            f"the network cannot be captured as CUDA graphs ({reason}); take --compile default or off, in code "
-            "compile=True or False"
-        ) from error
-    finally:
-        torch.cuda.set_stream(stream)  # torch leaves its own behind if it fails
-        vars(network).pop("forward", None)  # where torch put what replays
-        with torch.no_grad():
-            for buffer, before in zip(network.buffers(), statistics, strict=True):
-                buffer.copy_(before)
-        torch.cuda.set_rng_state(generator, images.device)
-
-
-def _expect_gradients_of_another_stream() -> None:
-    """torch would warn at the first replay, which its own capture makes so; ends this warning for good."""
-    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # since torch 2.11
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

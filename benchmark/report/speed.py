@@ -139,8 +139,13 @@ def _megabytes(count: float | None) -> str:
 
 
 def _settings(row: Row) -> str:
-    """``bf16-mixed, compiled (reduce-overhead)``."""
-    modes = {"off": "", "default": ", compiled", "graphs": ", CUDA graphs"}
+    """``bf16-mixed, CUDA graphs``."""
+    modes = {
+        "off": "",
+        "default": ", compiled",
+        "graphs": ", CUDA graphs",
+        "compiled-graphs": ", compiled, CUDA graphs",
+    }
     return row["precision"] + modes.get(row["compile"], f", compiled ({row['compile']})")
 
 

@@ -28,26 +28,28 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
 
 
 @pytest.mark.parametrize(
-    ("device", "has_triton", "row", "asked", "expected"),
+    ("device", "has_triton", "profile", "row", "asked", "expected"),
     [
-        ("cuda", True, "resnet20", "auto", "graphs"),
-        ("cuda", False, "resnet20", "auto", "graphs"),
-        ("cpu", True, "resnet20", "auto", False),
-        ("cuda", True, "resnet20", "off", False),
-        ("cuda", True, "resnet20", "default", True),
-        ("cuda", False, "resnet20", "default", True),
-        ("cuda", True, "resnet20-reference", "default", False),
+        ("cuda", True, "smoke", "resnet20", "auto", "graphs"),
+        ("cuda", True, "paper", "resnet20", "auto", "compiled-graphs"),
+        ("cuda", False, "paper", "resnet20", "auto", "graphs"),
+        ("cpu", True, "paper", "resnet20", "auto", False),
+        ("cuda", True, "smoke", "resnet20", "off", False),
+        ("cuda", True, "smoke", "resnet20", "default", True),
+        ("cuda", False, "smoke", "resnet20", "default", True),
+        ("cuda", True, "smoke", "resnet20-reference", "default", False),
     ],
 )
 def test_small_images_go_by_graphs_on_a_gpu_unless_asked_otherwise(
-    monkeypatch, tmp_path, image_tar, device, has_triton, row, asked, expected
+    monkeypatch, tmp_path, image_tar, device, has_triton, profile, row, asked, expected
 ):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
     monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
-    cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
+    only = [f"cifar_{row}@cifar10"]
+    cells = grid.select_cells(experiment, image_tar, device, profile=profile, only=only, compile=asked)
     assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
 
@@ -56,7 +58,7 @@ def test_devices_that_share_a_run_compile(monkeypatch, tmp_path, image_tar):
     monkeypatch.setattr(machine, "can_compile", lambda device: True)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
-    for devices, expected in ((1, "graphs"), (2, True)):
+    for devices, expected in ((1, "compiled-graphs"), (2, True)):
         cells = grid.select_cells(experiment, image_tar, "cuda", only=["cifar_resnet20@cifar10"], devices=devices)
         assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
@@ -78,18 +80,16 @@ def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, optio
     assert run.resolve_recipe(recipe, "cuda", network).compile is has_triton
 
 
+@pytest.mark.parametrize("way", ["graphs", "compiled-graphs"])
 @pytest.mark.parametrize(
     ("device", "options", "reason"),
-    [
-        ("cpu", {}, "--compile graphs needs a GPU; take off or auto"),
-        ("cuda", {"devices": 2}, "--compile graphs is for runs on one device"),
-    ],
+    [("cpu", {}, "needs a GPU; take off or auto"), ("cuda", {"devices": 2}, "is for runs on one device")],
 )
-def test_graphs_that_cannot_be(monkeypatch, tmp_path, image_tar, device, options, reason):
+def test_graphs_that_cannot_be(monkeypatch, tmp_path, image_tar, device, options, reason, way):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
-    with pytest.raises(UserError, match=reason):
-        grid.select_cells(get_experiment("cifar"), image_tar, device, compile="graphs", **options)
+    with pytest.raises(UserError, match=f"--compile {way} {reason}"):
+        grid.select_cells(get_experiment("cifar"), image_tar, device, compile=way, **options)
 
 
 def test_networks_that_cannot_be_captured_are_named_before_training(monkeypatch, tmp_path, image_tar):

@@ -61,7 +61,7 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),
         (["--validation", "many"], ["many"]),
         (["--device", "tpu"], ["unknown device 'tpu'; valid: auto, cpu, cuda"]),
-        (["--compile", "max"], ["unknown --compile 'max'; valid: auto, off, default, reduce-overhead, graphs"]),
+        (["--compile", "max"], ["unknown --compile 'max'; valid: auto, off, default, graphs, compiled-graphs"]),
         (["--precision", "fp8"], ["unknown precision 'fp8'; valid: auto, 32-true, bf16-mixed"]),
     ],
     ids=str,

@@ -147,7 +147,7 @@ def test_a_block_makes_as_many_batches_as_it_uses(device, steps, rounded):
 
 @pytest.mark.parametrize(
     ("device", "compile", "is_reset"),
-    [("cpu", False, False), ("cuda", True, True), ("cuda", "graphs", False), ("cuda", "reduce-overhead", False)],
+    [("cpu", False, False), ("cuda", True, True), ("cuda", "graphs", False), ("cuda", "compiled-graphs", False)],
 )
 def test_the_peak_of_graphs_is_that_of_their_capture(monkeypatch, device, compile, is_reset):
     resets = []
@@ -311,7 +311,7 @@ def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
         (["--only", "cifar_resnet65"], "no measured network matches cifar_resnet65; did you mean cifar_resnet56"),
         (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
         (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
-        (["--compile", "always"], "unknown --compile 'always'; valid: auto, off, default, reduce-overhead, graphs"),
+        (["--compile", "always"], "unknown --compile 'always'; valid: auto, off, default, graphs, compiled-graphs"),
         (
             ["--pack", "2", "--only", "*20"],
             "--pack is for cifar_resnet56 and cifar_densenet40; --only leaves them out",

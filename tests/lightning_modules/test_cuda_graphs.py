@@ -1,0 +1,325 @@
+"""Replayed training is the network's own, and a capture leaves the network as it was.
+
+Without a GPU what would be recorded is done again at each replay, which tests all but the recording.
+"""
+
+import contextlib
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datamodules import DigitsDataModule
+from lightning_modules import create_network
+from lightning_modules.classifier import LitClassifier
+from lightning_modules.cuda_graphs import LowPrecision, capture, laid_out_as
+from lightning_modules.fixed_shape import COMPILED_GRAPHS, GRAPHS
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CASES = [
+    ("cifar_hbnet20", {"depth": 14}),
+    ("cifar_agdresnet20", {"depth": 14}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned"}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned", "reading": "fixed_point", "dropout": 0.2}),
+    ("cifar_densenet40", {"depth": 10, "memory_efficient": True}),
+]
+COMPILED = [("cifar_agdresnet20", {"depth": 8}), ("cifar_densenet40", {"depth": 10, "memory_efficient": True})]
+
+
+def small_network(**options):
+    torch.manual_seed(0)
+    return create_network("cifar_hbnet20", depth=8, **options)
+
+
+class OnGPU(torch.Tensor):
+    """Says that it is on a GPU, and its copies are not: what a capture asks for."""
+
+    device = torch.device("cuda")
+
+    def clone(self):
+        return self.as_subclass(torch.Tensor).clone()
+
+
+class DoneAgain:
+    """A graph that does again what it should have recorded."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def replay(self):
+        with torch.enable_grad():
+            self.function()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """A GPU's state without a GPU; what a capture sets again, and the setting that it was made under."""
+    seen = {"states": []}
+
+    def record(function, stream, after=None):
+        function()
+        seen["benchmark"] = torch.backends.cudnn.benchmark
+        return DoneAgain(function)
+
+    zeros = torch.zeros
+    for name, value in {
+        "cuda.get_rng_state": lambda device: "the generator",
+        "cuda.set_rng_state": lambda state, device: seen["states"].append(state),
+        "cuda.current_stream": lambda device: "the stream",
+        "cuda.set_stream": seen["states"].append,
+        "cuda.Stream": lambda device: "another stream",
+        "cuda.stream": contextlib.nullcontext,
+        "cuda.synchronize": lambda device: None,
+        "zeros": lambda *size, device=None, **options: zeros(*size, **options),
+    }.items():
+        monkeypatch.setattr(f"torch.{name}", value)
+    monkeypatch.setattr("lightning_modules.cuda_graphs.record", record)
+    return seen
+
+
+def captured(network, images):
+    return capture(network, images.as_subclass(OnGPU))
+
+
+def test_graphs_without_a_gpu():
+    with pytest.raises(RuntimeError, match="CUDA graphs need a GPU; the images are on the cpu"):
+        capture(small_network(), torch.randn(2, 3, 8, 8))
+
+
+def test_a_capture_leaves_the_network_as_it_was(no_gpu):
+    """Its passes count batches, move running statistics and draw masks."""
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    captured(network, torch.randn(4, 3, 8, 8))
+    assert no_gpu == {"states": ["the stream", "the generator"], "benchmark": True}
+    assert not torch.backends.cudnn.benchmark
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_deterministic_algorithms_are_not_tried_against_each_other(no_gpu, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    captured(small_network(), torch.randn(4, 3, 8, 8))
+    assert no_gpu["benchmark"] is False
+
+
+def test_a_capture_that_fails_leaves_the_network_as_it_was(no_gpu, monkeypatch):
+    def fail(function, stream, after=None):
+        function()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("lightning_modules.cuda_graphs.record", fail)
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    message = r"cannot be captured as CUDA graphs \(operation not permitted when.*\); take --compile default or off"
+    with pytest.raises(RuntimeError, match=message):
+        captured(network, torch.randn(4, 3, 8, 8))
+    assert no_gpu["states"] == ["the stream", "the generator"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_weights_which_a_replay_would_not_call_prevent_a_capture(no_gpu, hook):
+    network = small_network()
+    getattr(network.classifier.weight, hook)(lambda gradient: None)
+    with pytest.raises(RuntimeError, match=r"cannot be captured as CUDA graphs \(its weights have hooks\)"):
+        captured(network, torch.randn(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_a_backward_pass_gives_the_weights_their_gradients(no_gpu, name, options):
+    """Those that are not trained get none; the smaller batches go through the network in between."""
+    torch.manual_seed(0)
+    network = create_network(name, **options)
+    next(network.parameters()).requires_grad = False
+    twin = copy.deepcopy(network)
+    replay = captured(network, torch.randn(6, 3, 8, 8))
+    for count in (6, 4, 6):
+        images, labels = torch.randn(count, 3, 8, 8), torch.randint(0, 10, (count,))
+        for run, owner in ((replay if count == 6 else network, network), (twin, twin)):
+            owner.zero_grad()
+            torch.manual_seed(1)  # of dropout
+            F.cross_entropy(run(images), labels).backward()
+        for (path, weight), expected in zip(network.named_parameters(), twin.parameters(), strict=True):
+            if expected.grad is None:
+                assert weight.grad is None, path
+            else:
+                torch.testing.assert_close(weight.grad, expected.grad)
+                assert weight.grad.stride() == weight.stride()
+    for (path, buffer), expected in zip(network.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(buffer, expected, msg=path)
+
+
+def test_passes_in_the_wrong_order_are_told(no_gpu):
+    network, images = small_network(), torch.randn(2, 3, 8, 8)
+    replay = captured(network, images)
+    first = replay(images).sum()
+    second = replay(images).sum()
+    with pytest.raises(RuntimeError, match="must come once, and before the next batch's forward pass"):
+        first.backward()
+    second.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="must come once, and before the next batch's forward pass"):
+        second.backward()
+    with pytest.raises(RuntimeError, match="gradients of the batch before must be set to None"):
+        replay(images).sum().backward()
+
+
+def test_weights_in_low_precision_train_as_those_that_autocast_casts():
+    """Through two updates, on the CPU's autocast; convolutions and linear maps alone stand aside."""
+    network = small_network(coefficients="learned")
+    twin = copy.deepcopy(network)
+    cast, weights = LowPrecision(network, torch.bfloat16), list(network.parameters())
+    assert {weight.ndim for weight in weights if cast.of(weight) is weight} == {1}
+    for _ in range(2):
+        images, labels = torch.randn(6, 3, 8, 8), torch.randint(0, 10, (6,))
+        with torch.autocast("cpu", torch.bfloat16):
+            twin.zero_grad()
+            F.cross_entropy(twin(images).float(), labels).backward()
+            with cast.in_place():
+                cast.refresh()
+                loss = F.cross_entropy(network(images).float(), labels)
+                gradients = torch.autograd.grad(loss, [cast.of(weight) for weight in weights])
+        assert [id(weight) for weight in network.parameters()] == [id(weight) for weight in weights]
+        with torch.no_grad():
+            for weight, gradient, other in zip(
+                weights, laid_out_as(weights, gradients), twin.parameters(), strict=True
+            ):
+                torch.testing.assert_close(gradient, other.grad)
+                weight.sub_(0.1 * gradient)
+                other.sub_(0.1 * other.grad)
+
+
+def test_frozen_weights_and_derived_modules_keep_their_precision():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return F.linear(x, self.weight.exp())
+
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False), Scaled(2, 2))
+    network[1].weight.requires_grad = False
+    assert list(LowPrecision(network, torch.bfloat16).copies) == list(network[0].parameters())
+
+
+def test_gradients_are_laid_out_as_their_weights():
+    weight = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    gradient = torch.randn(4, 3, 2, 2, dtype=torch.bfloat16)
+    same, none = torch.randn(3), None
+    results = laid_out_as([weight, same, same], [gradient, same, none])
+    assert results[0].stride() == weight.stride()
+    assert torch.equal(results[0], gradient.float())
+    assert results[1] is same
+    assert results[2] is None
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("way", "name", "options"),
+    [*((GRAPHS, *case) for case in CASES), *((COMPILED_GRAPHS, *case) for case in COMPILED)],
+    ids=str,
+)
+def test_replayed_graphs_train_as_the_network_does(way, name, options, precision):
+    """Steps of SGD with a smaller batch and an evaluation among them, then evaluation."""
+    torch.compiler.reset()
+    models, optimizers = [], []
+    for compile in (False, way):
+        torch.manual_seed(0)
+        models.append(LitClassifier(name, network_options=options, compile=compile).cuda())
+        optimizers.append(torch.optim.SGD(models[-1].parameters(), lr=0.01, momentum=0.9, fused=True))
+    batches = [(torch.randn(n, 3, 8, 8).cuda(), torch.randint(0, 10, (n,)).cuda()) for n in (6, 6, 4, 6)]
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if precision == torch.float32 else {"rtol": 0.1, "atol": 0.03}
+    outcomes = []
+    for model, optimizer in zip(models, optimizers, strict=True):
+        torch.manual_seed(1)  # of dropout
+        losses = []
+        for images, labels in batches:
+            model.eval()(images)
+            model.train()
+            with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+                logits = model(images).float()
+            optimizer.zero_grad()
+            losses.append(F.cross_entropy(logits, labels))
+            losses[-1].backward()
+            optimizer.step()
+        outcomes.append((torch.stack(losses), model.eval()(batches[0][0]), dict(model.named_buffers())))
+    eager, graphed = outcomes
+    assert models[1].run_network.prepared is not models[1].network
+    torch.testing.assert_close(graphed, eager, **tolerance)
+    losses = graphed[0]
+    assert losses[0] != losses[1]  # the second batch and the first update, which a stale replay would not know
+    counts = [b for name, b in eager[2].items() if name.endswith("num_batches_tracked")]
+    assert all(count == len(batches) for count in counts)
+
+
+@needs_gpu
+def test_a_replay_reads_the_weights_of_now():
+    """Those that autocast casts, too."""
+    network, images = small_network().cuda(), torch.randn(4, 3, 8, 8, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        replay = capture(network, images)
+        before = replay(images).clone()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2)
+        expected, after = network(images), replay(images)
+    assert not torch.allclose(after, before, rtol=0.1)
+    torch.testing.assert_close(after, expected, rtol=0.05, atol=0.05)
+
+
+@needs_gpu
+def test_a_result_from_before_that_is_kept_prevents_a_capture_and_nothing_after_it():
+    network, images = small_network().cuda(), torch.randn(4, 3, 8, 8, device="cuda")
+    stream, kept = torch.cuda.current_stream(), network(images)
+    with pytest.raises(RuntimeError, match="cannot be captured as CUDA graphs"):
+        capture(network, images)
+    assert torch.cuda.current_stream() == stream
+    del kept
+    torch.testing.assert_close(capture(network, images)(images), network(images))
+
+
+@needs_gpu
+def test_lightning_trains_by_graphs_as_without_them(tmp_path):
+    """Two epochs in bf16 on the digits, whose last batch is smaller; then a second fit of the same model."""
+    errors = []
+    for compile in (False, GRAPHS):
+        torch.manual_seed(0)
+        model = LitClassifier(
+            "cifar_hbnet20",
+            network_options={"depth": 8, "in_channels": 1},
+            recipe={"learning_rate": 0.05},
+            compile=compile,
+        )
+        options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        for _ in range(2):
+            trainer = pl.Trainer(
+                accelerator="gpu",
+                devices=1,
+                precision="bf16-mixed",
+                max_epochs=2,
+                enable_model_summary=False,
+                default_root_dir=tmp_path,
+                **options,
+            )
+            trainer.fit(model, datamodule=DigitsDataModule(batch_size=64))
+            errors.append(trainer.test(model, datamodule=DigitsDataModule(), verbose=False)[0]["test_error"])
+    eager, graphed = errors[:2], errors[2:]
+    assert graphed[1] < graphed[0] < 60
+    assert abs(graphed[1] - eager[1]) < 5
+
+
+@needs_gpu
+def test_a_replay_launches_fewer_kernels_from_the_host():
+    network = small_network().cuda()
+    images = torch.randn(4, 3, 8, 8, device="cuda")
+    replay = capture(network, images)
+    counts = []
+    for run in (network, replay):
+        network.zero_grad()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            run(images).sum().backward()
+        counts.append(sum(e.count for e in profile.key_averages() if e.key.startswith("aten::")))
+    assert counts[1] < counts[0] / 2
