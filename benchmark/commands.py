@@ -49,8 +49,8 @@ class Selection:
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
     compile: str = "auto"
-    """auto (on one GPU graphs for small images, compiled from 100 epochs on; else default on GPUs that can), off,
-    default (of torch.compile), graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code), where the
+    """auto (on one GPU graphs for small images, else default on GPUs that can), off, default (of torch.compile),
+    graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code: faster, and slow to prepare), where the
     experiment leaves it open; a grid that goes on elsewhere must keep its own."""
 
 

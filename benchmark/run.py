@@ -28,7 +28,7 @@ from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
-from lightning_modules.fixed_shape import CAPTURED, COMPILED_GRAPHS, GRAPHS
+from lightning_modules.fixed_shape import CAPTURED, GRAPHS
 from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
@@ -48,9 +48,6 @@ RANK_STRIDE = 1_000_000_007
 COMPILE = {"auto": "auto", "off": False, "default": True, **{way: way for way in CAPTURED}}
 """How ``--compile`` is written: ``torch.compile``, CUDA graphs, or both."""
 
-LONG = 100
-"""Epochs from which on compiling pays for a network that is replayed anyway: ResNet-56 took 42 s on an H200."""
-
 
 class InterruptedRun(Exception):  # noqa: N818
     """The run was told to stop (Ctrl-C, SIGTERM); the same command continues it."""
@@ -69,12 +66,13 @@ def resolve_recipe(recipe: RecipeSpec, device: str, network: NetworkSpec) -> Rec
 
 
 def _choose_compile(recipe: RecipeSpec, device: str, network: NetworkSpec) -> bool | str:
-    """CUDA graphs for small images on one GPU, which waits for the host, of compiled code in long runs; else
-    compilation where that can be."""
+    """CUDA graphs for small images on one GPU, which waits for the host; else compilation where that can be.
+
+    A bare step of ResNet-56 on an H200 takes 5.1 ms by graphs and 14.9 ms compiled. Graphs of compiled code, 4.1
+    ms, are for those who ask: they take most of a minute to prepare.
+    """
     is_small = device == "cuda" and recipe.devices == 1 and not recipe.image_size
-    if not is_small or network.draws_masks_twice:
-        return machine.can_compile(device)
-    return COMPILED_GRAPHS if recipe.epochs >= LONG and machine.can_compile(device) else GRAPHS
+    return GRAPHS if is_small and not network.draws_masks_twice else machine.can_compile(device)
 
 
 class EpochClock(pl.Callback):

@@ -41,7 +41,7 @@ LOCK_SECONDS = 60
 NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
 ON_DEMAND = ("compiled-graphs",)
-"""Ways to run a network that ``--compile auto`` takes in long runs alone, and that a plan does not count on."""
+"""Ways to run a network that ``--compile auto`` takes nowhere, and that a plan does not count on."""
 SAME_SIZE = 0.01
 """Networks whose multiply-adds differ by less are of one size, such as those for 10 and for 100 classes."""
 

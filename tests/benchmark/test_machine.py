@@ -28,28 +28,27 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
 
 
 @pytest.mark.parametrize(
-    ("device", "has_triton", "profile", "row", "asked", "expected"),
+    ("device", "has_triton", "row", "asked", "expected"),
     [
-        ("cuda", True, "smoke", "resnet20", "auto", "graphs"),
-        ("cuda", True, "paper", "resnet20", "auto", "compiled-graphs"),
-        ("cuda", False, "paper", "resnet20", "auto", "graphs"),
-        ("cpu", True, "paper", "resnet20", "auto", False),
-        ("cuda", True, "smoke", "resnet20", "off", False),
-        ("cuda", True, "smoke", "resnet20", "default", True),
-        ("cuda", False, "smoke", "resnet20", "default", True),
-        ("cuda", True, "smoke", "resnet20-reference", "default", False),
+        ("cuda", True, "resnet20", "auto", "graphs"),
+        ("cuda", False, "resnet20", "auto", "graphs"),
+        ("cpu", True, "resnet20", "auto", False),
+        ("cuda", True, "resnet20", "off", False),
+        ("cuda", True, "resnet20", "default", True),
+        ("cuda", False, "resnet20", "default", True),
+        ("cuda", True, "resnet20", "compiled-graphs", "compiled-graphs"),
+        ("cuda", True, "resnet20-reference", "default", False),
     ],
 )
 def test_small_images_go_by_graphs_on_a_gpu_unless_asked_otherwise(
-    monkeypatch, tmp_path, image_tar, device, has_triton, profile, row, asked, expected
+    monkeypatch, tmp_path, image_tar, device, has_triton, row, asked, expected
 ):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
     monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
-    only = [f"cifar_{row}@cifar10"]
-    cells = grid.select_cells(experiment, image_tar, device, profile=profile, only=only, compile=asked)
+    cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
     assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
 
@@ -58,7 +57,7 @@ def test_devices_that_share_a_run_compile(monkeypatch, tmp_path, image_tar):
     monkeypatch.setattr(machine, "can_compile", lambda device: True)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
-    for devices, expected in ((1, "compiled-graphs"), (2, True)):
+    for devices, expected in ((1, "graphs"), (2, True)):
         cells = grid.select_cells(experiment, image_tar, "cuda", only=["cifar_resnet20@cifar10"], devices=devices)
         assert [cell.recipe.compile for cell, _ in cells] == [expected]
 

@@ -231,7 +231,12 @@ def test_replayed_graphs_train_as_the_network_does(way, name, options, precision
         models.append(LitClassifier(name, network_options=options, compile=compile).cuda())
         optimizers.append(torch.optim.SGD(models[-1].parameters(), lr=0.01, momentum=0.9, fused=True))
     batches = [(torch.randn(n, 3, 8, 8).cuda(), torch.randint(0, 10, (n,)).cuda()) for n in (6, 6, 4, 6)]
-    tolerance = {"rtol": 1e-3, "atol": 1e-4} if precision == torch.float32 else {"rtol": 0.1, "atol": 0.03}
+    if precision == torch.bfloat16:
+        tolerance = {"rtol": 0.1, "atol": 0.03}
+    elif way == COMPILED_GRAPHS:  # sums in another order, and convolutions round to TF32
+        tolerance = {"rtol": 0.02, "atol": 0.003}
+    else:
+        tolerance = {"rtol": 1e-3, "atol": 1e-4}
     outcomes = []
     for model, optimizer in zip(models, optimizers, strict=True):
         torch.manual_seed(1)  # of dropout
@@ -253,6 +258,18 @@ def test_replayed_graphs_train_as_the_network_does(way, name, options, precision
     assert losses[0] != losses[1]  # the second batch and the first update, which a stale replay would not know
     counts = [b for name, b in eager[2].items() if name.endswith("num_batches_tracked")]
     assert all(count == len(batches) for count in counts)
+
+
+@needs_gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_each_replay_draws_masks_of_its_own(compiled):
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    network = create_network("cifar_densenet40", depth=10, dropout=0.5).cuda()
+    images = torch.randn(4, 3, 8, 8, device="cuda")
+    replay = capture(network, images, compiled)
+    first, second = (replay(images).clone() for _ in range(2))
+    assert not torch.allclose(first, second, rtol=0.01)
 
 
 @needs_gpu
