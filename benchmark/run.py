@@ -28,7 +28,7 @@ from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
 from lightning_modules.classifier import DivergedError, LitClassifier
-from lightning_modules.fixed_shape import CAPTURED, GRAPHS
+from lightning_modules.fixed_shape import CAPTURED, COMPILED_GRAPHS, GRAPHS
 from lightning_modules.networks.registry import no_weight_decay
 from lightning_modules.recipes import DEFAULTS
 
@@ -57,11 +57,14 @@ def resolve_recipe(recipe: RecipeSpec, device: str, network: NetworkSpec) -> Rec
     """The recipe with its "auto" values chosen for device and network: bf16 where it is fast, and how to run it.
 
     Raises:
-        UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU.
+        UserError: a precision that is unknown or that the device lacks, or CUDA graphs without a GPU or, where they
+            are of compiled code, without what compiling needs.
     """
     compile = _choose_compile(recipe, device, network) if recipe.compile == "auto" else recipe.compile
     if compile in CAPTURED and device != "cuda":
         raise UserError(f"--compile {compile} needs a GPU; take off or auto")
+    if compile == COMPILED_GRAPHS and not machine.can_compile(device):
+        raise UserError(f"--compile {compile} needs Triton, a C compiler and Python's headers; take {GRAPHS}")
     return replace(recipe, precision=machine.choose_precision(recipe.precision, device), compile=compile)
 
 

@@ -40,8 +40,8 @@ LOCK_SECONDS = 60
 
 NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
-ON_DEMAND = ("compiled-graphs",)
-"""Ways to run a network that ``--compile auto`` takes nowhere, and that a plan does not count on."""
+ON_DEMAND = ("compiled-graphs", "reduce-overhead")
+"""Ways to run a network, now and before, that ``--compile auto`` takes nowhere: a plan does not count on them."""
 SAME_SIZE = 0.01
 """Networks whose multiply-adds differ by less are of one size, such as those for 10 and for 100 classes."""
 

@@ -62,7 +62,7 @@ class LitClassifier(pl.LightningModule):
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
         compile: run full training batches through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is
             its mode, or "graphs", which replays the network's own kernels and compiles nothing, or
-            "compiled-graphs", which replays compiled code (``cuda_graphs.capture``; weights must have no hooks).
+            "compiled-graphs", which replays compiled code (``cuda_graphs.capture`` says what cannot be replayed).
 
     Raises:
         ValueError: unknown network (closest names given), option, recipe field or schedule; CUDA graphs of a
@@ -101,7 +101,8 @@ class LitClassifier(pl.LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         return self.run_network(images)
 
-    def on_fit_start(self) -> None:
+    def on_train_epoch_start(self) -> None:
+        """Each, as a callback may accumulate gradients from one epoch on."""
         compile, trainer = self.hparams.compile, self.trainer
         if compile in CAPTURED and (trainer.accumulate_grad_batches != 1 or trainer.world_size != 1):
             raise ValueError(

@@ -3,8 +3,8 @@
 Shapes: images (B, C, H, W), logits (B, num_classes).
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 WARM_UP_PASSES = 3
 """Before a capture, in which nothing may be set up or tried for the first time."""
 
+NO_IMAGES = "images must have the shape and type of those captured with, and need no gradient"
 ONE_BATCH = "a batch's backward pass must come once, and before the next batch's forward pass"
-NO_GRADIENTS = "gradients of the batch before must be set to None, since those of this one lie where they lay"
+NO_GRADIENTS = "the gradients of the batch before must be set to None, as by zero_grad(set_to_none=True)"
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -26,51 +27,68 @@ def capture(network: nn.Module, images: Tensor, compiled: bool = False) -> Forwa
     launch. The network itself is as before: weights, running statistics, gradients and the state of dropout's
     generator are those of before, and a call of it replays nothing.
 
-    A backward pass sets each weight's ``grad``; autograd does not see the weights, so ``torch.autograd.grad`` and
-    hooks on weights do not work. Gradients must be set to None before the next one, as optimizers do unless told
-    otherwise, and a batch's backward pass must come before the next forward pass.
+    A backward pass sets each weight's ``grad``, or adds to what a penalty on the weights put there. Autograd does
+    not see the weights, so ``torch.autograd.grad`` does not find them. A batch's backward pass must come before the
+    next forward pass, which overwrites the gradients: they must have been used. They must be set to None before the
+    next backward pass, as optimizers do unless told otherwise.
 
     As every batch has this shape, cuDNN tries its algorithms for each convolution, unless deterministic ones are
-    asked for.
+    asked for or the process has run the convolution before.
 
     Args:
-        network: in training; its parameters must stay where they are while the returned function is used.
+        network: in training. While the returned function is used its weights and buffers must stay where they are,
+            and its options what they are.
         images: whose values do not matter.
         compiled: capture the code that ``torch.compile`` makes of the network, which has fewer kernels.
 
     Raises:
         RuntimeError: the images are not on a GPU, or the network does what cannot be captured, such as waiting for
-            the device, or has hooks on its weights, or gradients can still flow to it from what it returned before.
-            Later, from a pass that comes in the wrong order or finds gradients.
+            the device, or has hooks, or gradients can still flow to it from what it returned before. Later, from
+            images of another kind, or from a pass that comes in the wrong order or finds gradients.
     """
     if images.device.type != "cuda":
         raise RuntimeError(f"CUDA graphs need a GPU; the images are on the {images.device.type}")
-    if any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in network.parameters()):
-        raise RuntimeError("the network cannot be captured as CUDA graphs (its weights have hooks)")
     statistics = [buffer.clone() for buffer in network.buffers()]
     generator, stream = torch.cuda.get_rng_state(images.device), torch.cuda.current_stream(images.device)
-    try:
-        with _trying_algorithms():
-            graphs = Graphs(network, torch.compile(network, dynamic=False) if compiled else network, images)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise RuntimeError(
-            f"the network cannot be captured as CUDA graphs ({reason}); take --compile default or off, in code "
-            "compile=True or False"
-        ) from error
-    finally:
-        torch.cuda.set_stream(stream)  # torch leaves the capture's behind if it fails
-        with torch.no_grad():
-            for buffer, before in zip(network.buffers(), statistics, strict=True):
-                buffer.copy_(before)
-        torch.cuda.set_rng_state(generator, images.device)
+    with torch.cuda.device(images.device):
+        try:
+            _expect_no_hooks(network)
+            with _trying_algorithms():
+                run = torch.compile(network, dynamic=False) if compiled else network
+                graphs = Graphs(network, run, images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise RuntimeError(
+                f"the network cannot be captured as CUDA graphs ({reason}); take --compile default or off, in code "
+                "compile=True or False"
+            ) from error
+        finally:
+            with contextlib.suppress(RuntimeError):  # what failed is told; it may still write
+                torch.cuda.synchronize(images.device)
+            torch.cuda.set_stream(stream)  # torch leaves the capture's behind if it fails
+            with torch.no_grad():
+                for buffer, before in zip(network.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
+            torch.cuda.set_rng_state(generator, images.device)
     anchor = torch.zeros((), device=images.device, requires_grad=True)
     return lambda images: Replay.apply(images, anchor, graphs)
 
 
-@contextmanager
+def _expect_no_hooks(network: nn.Module) -> None:
+    """Raises:
+    RuntimeError: a module or a weight has hooks, which a replay would not call.
+    """
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooks = [getattr(module, kind) for module in network.modules() for kind in kinds]
+    for weight in network.parameters():
+        hooks += [weight._backward_hooks, weight._post_accumulate_grad_hooks]
+    if any(hooks):
+        raise RuntimeError("it has hooks, which a replay would not call")
+
+
+@contextlib.contextmanager
 def _trying_algorithms() -> Iterator[None]:
     before = torch.backends.cudnn.benchmark
     fixed = torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
@@ -88,7 +106,7 @@ class Replay(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, anchor: Tensor, graphs: "Graphs") -> Tensor:
         """(B, C, H, W) -> (B, num_classes)."""
         ctx.graphs, ctx.batch = graphs, graphs.replay_forward(images)
-        return graphs.logits.detach()
+        return graphs.logits.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -111,16 +129,21 @@ class Graphs:
     """
 
     def __init__(self, network: nn.Module, run: Forward, images: Tensor) -> None:
-        self.network, self.run = network, run  # kept, as a replay writes to the network's running statistics
+        self.network, self.run = network, run
+        # kept, so that nothing else comes to lie where a replay reads and writes
+        self.memory = [tensor.detach() for tensor in (*network.parameters(), *network.buffers())]
         self.images = images.clone()
         self.weights = [weight for weight in network.parameters() if weight.requires_grad]
         self.dtype, self.casts = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
-        self.cast = LowPrecision(network, self.dtype) if self.casts else None
         self.batch = 0
         self.open: int | None = None
+        self.cast: LowPrecision | None = None
         stream = torch.cuda.Stream(images.device)
         torch.cuda.synchronize(images.device)
         with torch.cuda.stream(stream):
+            if self.casts:
+                with self._autocast():
+                    self.cast = LowPrecision(called(network, self.images), self.dtype)
             for _ in range(WARM_UP_PASSES):
                 self._forward()
                 self.upstream = torch.zeros_like(self.logits)
@@ -130,7 +153,13 @@ class Graphs:
         self.backward_graph = record(self._backward, stream, self.forward_graph)
 
     def replay_forward(self, images: Tensor) -> int:
-        """The logits of these images; returns the batch's number."""
+        """The logits of these images; returns the batch's number.
+
+        Raises:
+            RuntimeError: the images are of another kind.
+        """
+        if images.shape != self.images.shape or images.dtype != self.images.dtype or images.requires_grad:
+            raise RuntimeError(NO_IMAGES)
         self.images.copy_(images)
         self.forward_graph.replay()
         self.batch += 1
@@ -141,20 +170,24 @@ class Graphs:
         """The weights' gradients from that of the logits, (B, num_classes).
 
         Raises:
-            RuntimeError: another batch came in between, or the weights have gradients.
+            RuntimeError: another batch came in between, or the weights have that batch's gradients.
         """
         if batch != self.open:
             raise RuntimeError(ONE_BATCH)
-        if any(weight.grad is not None for weight in self.weights):
+        pairs = [(w, g) for w, g in zip(self.weights, self.gradients, strict=True) if g is not None]
+        if any(weight.grad is not None and weight.grad.data_ptr() == new.data_ptr() for weight, new in pairs):
             raise RuntimeError(NO_GRADIENTS)
         self.open = None
         self.upstream.copy_(gradient)
         self.backward_graph.replay()
-        for weight, gradient in zip(self.weights, self.gradients, strict=True):
-            weight.grad = gradient
+        for weight, new in pairs:
+            if weight.grad is None:
+                weight.grad = new.detach()  # a tensor of its own, whose place may be changed
+            else:
+                weight.grad.add_(new)
 
     def _forward(self) -> None:
-        with self._casting():
+        with self._autocast(), self._in_place():
             if self.cast:
                 self.cast.refresh()
             self.logits = self.run(self.images)
@@ -162,33 +195,46 @@ class Graphs:
     def _backward(self) -> None:
         """Also lets go of what autograd keeps: its nodes would make other passes wait for the capture's stream."""
         leaves = [self.cast.of(weight) for weight in self.weights] if self.cast else self.weights
-        with self._casting():
+        with torch.autocast("cuda", enabled=False), self._in_place():
             gradients = torch.autograd.grad(self.logits, leaves, self.upstream, allow_unused=True)
         self.gradients = laid_out_as(self.weights, gradients)
         self.logits = self.logits.detach()
 
-    @contextmanager
-    def _casting(self) -> Iterator[None]:
-        """Autocast without its cache: a replay must cast weights anew, as they change in between."""
-        with torch.autocast("cuda", self.dtype, self.casts, cache_enabled=False):
-            if not self.cast:
-                yield
-                return
-            with self.cast.in_place():
-                yield
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Without its cache: a replay must cast weights anew, as they change in between."""
+        return torch.autocast("cuda", self.dtype, self.casts, cache_enabled=False)
+
+    def _in_place(self) -> contextlib.AbstractContextManager[Any]:
+        return self.cast.in_place() if self.cast else contextlib.nullcontext()
+
+
+def called(network: nn.Module, images: Tensor) -> list[nn.Module]:
+    """The convolutions and linear maps that a forward pass calls.
+
+    Others, whose weights another module reads and may do more with, are left out, and so are modules derived from
+    them, and those whose weights a module of another kind owns, too.
+    """
+    usual = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+    owners = [module for module in network.modules() if type(module) not in (nn.Conv2d, nn.Linear)]
+    theirs = {weight for module in owners for weight in module.parameters(recurse=False)}
+    seen: dict[nn.Module, None] = {}
+    hooks = [module.register_forward_pre_hook(lambda module, _: seen.setdefault(module)) for module in usual]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [module for module in seen if theirs.isdisjoint(module.parameters(recurse=False))]
 
 
 class LowPrecision:
-    """Weights of a network's convolutions and linear maps in another type, to stand in for them for a while.
+    """The modules' trained weights in another type, to stand in for them for a while."""
 
-    Frozen weights, and those of modules derived from them, which may do more with a weight, are left out.
-    """
-
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self.places = [
             (module, name, weight)
-            for module in network.modules()
-            if type(module) in (nn.Conv2d, nn.Linear)
+            for module in modules
             for name, weight in module.named_parameters(recurse=False)
             if weight.requires_grad
         ]
@@ -204,7 +250,7 @@ class LowPrecision:
             with torch.no_grad():
                 torch._foreach_copy_(list(self.copies.values()), list(self.copies))
 
-    @contextmanager
+    @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         try:
             for module, name, weight in self.places:
@@ -216,14 +262,20 @@ class LowPrecision:
 
 
 def laid_out_as(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients in their weights' type and memory layout, as optimizers expect them; copied at once."""
-    results = [
-        gradient
-        if gradient is None or (gradient.dtype, gradient.stride()) == (weight.dtype, weight.stride())
-        else torch.empty_like(weight)
-        for weight, gradient in zip(weights, gradients, strict=True)
-    ]
-    pairs = [(new, old) for new, old in zip(results, gradients, strict=True) if new is not old]
+    """The gradients in their weights' type and memory layout, each in a place of its own, as optimizers expect.
+
+    Those that are not so are copied at once.
+    """
+    results, pairs, places = [], [], set()
+    for weight, gradient in zip(weights, gradients, strict=True):
+        result = gradient
+        if gradient is not None:
+            is_alike = (gradient.dtype, gradient.stride()) == (weight.dtype, weight.stride())
+            if not is_alike or gradient.data_ptr() in places:
+                result = torch.empty_like(weight)
+                pairs.append((result, gradient))
+            places.add(gradient.data_ptr())
+        results.append(result)
     if pairs:
         with torch.no_grad():
             torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))

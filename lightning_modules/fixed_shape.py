@@ -24,11 +24,12 @@ class FixedShape:
     An epoch's smaller last batch and evaluation, few steps among many, call the network itself: each would be
     compiled for itself, which takes longer than they do.
 
-    Once the weights lie elsewhere, as after a move to another device, or autocast casts to another type, the next
-    batch is prepared for anew.
+    The next batch is prepared for anew once a weight or a buffer lies elsewhere, as after a move to another device,
+    or is frozen or no longer so, a module is told to train or to evaluate, or autocast or the images change their
+    type.
 
     Args:
-        network: whose parameters stay the same objects.
+        network: whose modules stay the same objects and, while it trains, keep their options.
         way: False for none, True or a mode for ``torch.compile``, one of ``CAPTURED`` for ``capture``.
 
     Raises:
@@ -39,7 +40,8 @@ class FixedShape:
         if way in CAPTURED and has_option(network, "memory_efficient") and has_option(network, "dropout"):
             raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way
-        self.weights = list(network.parameters())  # looking for them takes a fifth of a millisecond
+        self.modules = list(network.modules())  # looking for them takes as long as all else at a batch
+        self.tensors = [place for m in self.modules for place in (m._parameters, m._buffers) if place]
         self._forget()
 
     def _forget(self) -> None:
@@ -58,15 +60,23 @@ class FixedShape:
         """(B, C, H, W) -> (B, num_classes)."""
         if not (self.way and self.network.training and torch.is_grad_enabled()):
             return self.network(images)
-        if (now := self._conditions(images.device.type)) != self.made_for:
+        if (now := self._conditions(images)) != self.made_for:
             self._forget()  # first, so that what was prepared before gives back its memory
             self.prepared, self.shape, self.made_for = self._prepare(images), images.shape, now
         return self.prepared(images) if images.shape == self.shape else self.network(images)
 
-    def _conditions(self, device: str) -> tuple[Any, ...]:
-        """Where the weights lie, and what autocast makes of them: a replay reads there, and casts so."""
-        addresses = (weight.data_ptr() for weight in self.weights)
-        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device), *addresses
+    def _conditions(self, images: Tensor) -> tuple[Any, ...]:
+        """Where weights and buffers lie, whether they are trained, and what is cast: a replay knows one way."""
+        device = images.device.type
+        tensors = [tensor for place in self.tensors for tensor in place.values() if tensor is not None]
+        return (
+            images.dtype,
+            torch.is_autocast_enabled(device),
+            torch.get_autocast_dtype(device),
+            *[module.training for module in self.modules],
+            *[tensor.data_ptr() for tensor in tensors],
+            *[tensor.requires_grad for tensor in tensors],
+        )
 
     def _prepare(self, images: Tensor) -> Forward:
         if self.way in CAPTURED:

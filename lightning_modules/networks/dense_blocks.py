@@ -51,8 +51,11 @@ class DenseLayer(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        weight = self.conv1.weight if scale is None else self.conv1.weight * scale[:, None, None]
-        x = F.conv2d(F.relu_(self.norm1(x)), weight, padding=self.conv1.padding)
+        x = F.relu_(self.norm1(x))
+        if scale is None:
+            x = self.conv1(x)
+        else:
+            x = F.conv2d(x, self.conv1.weight * scale[:, None, None], padding=self.conv1.padding)
         x = F.dropout(x, self.dropout, self.training)
         if self.bottleneck:
             x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)

@@ -79,6 +79,13 @@ def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, optio
     assert run.resolve_recipe(recipe, "cuda", network).compile is has_triton
 
 
+def test_graphs_of_compiled_code_without_a_compiler(monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda device: False)
+    recipe = RecipeSpec(precision="32-true", compile="compiled-graphs")
+    with pytest.raises(UserError, match=r"compiled-graphs needs Triton, a C compiler .* take graphs"):
+        run.resolve_recipe(recipe, "cuda", NetworkSpec("cifar_resnet20"))
+
+
 @pytest.mark.parametrize("way", ["graphs", "compiled-graphs"])
 @pytest.mark.parametrize(
     ("device", "options", "reason"),

@@ -96,6 +96,7 @@ def test_dropout_costs_nothing_unless_it_keeps_a_network_from_being_captured(tab
 def test_of_one_network_the_fastest_counts_that_a_run_could_take(table):
     path = table(
         "cifar_resnet20,bf16-mixed,compiled-graphs,128,100",
+        "cifar_resnet20,bf16-mixed,reduce-overhead,128,110",
         "cifar_resnet20,bf16-mixed,graphs,128,120",
         "cifar_resnet20,bf16-mixed,default,128,140",
         "cifar_resnet20,32-true,default,128,180",

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
 from lightning_modules import create_network
 from lightning_modules.classifier import LitClassifier
@@ -72,6 +73,28 @@ def test_weights_that_moved_and_another_precision_are_prepared_for_anew(prepared
     assert prepared["compiled"] == 4
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network.classifier.weight.requires_grad_(False),
+        lambda network: network.stem.eval(),
+        lambda network: network.stem[1].register_buffer("running_mean", torch.ones(16)),
+        lambda network: network.double(),
+    ],
+    ids=["frozen", "evaluating in part", "another buffer", "another type"],
+)
+def test_what_a_replay_would_not_see_is_prepared_for_anew(prepared, change):
+    """As freezing in between (BaseFinetuning) and statistics of averaged weights (StochasticWeightAveraging) do."""
+    network = small_network()
+    run, images = FixedShape(network, True), torch.randn(2, 3, 8, 8)
+    run(images)
+    change(network)
+    images = images.to(network.classifier.weight.dtype)
+    run(images)
+    run(images)
+    assert prepared["compiled"] == 2
+
+
 def test_what_is_prepared_stays_behind_in_a_copy(prepared):
     model = LitClassifier("cifar_hbnet20", network_options={"depth": 8}, compile=True)
     images = torch.randn(2, 3, 8, 8)
@@ -83,11 +106,16 @@ def test_what_is_prepared_stays_behind_in_a_copy(prepared):
 
 
 @pytest.mark.parametrize("way", CAPTURED)
-def test_gradients_of_several_batches_are_refused(tmp_path, way):
+@pytest.mark.parametrize(
+    "options",
+    [{"accumulate_grad_batches": 2}, {"callbacks": [GradientAccumulationScheduler({0: 2})]}],
+    ids=["always", "scheduled"],
+)
+def test_gradients_of_several_batches_are_refused(tmp_path, way, options):
     """Those of a replay lie where those of the next one will."""
     model = LitClassifier("cifar_hbnet20", network_options={"depth": 8}, compile=way)
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(accumulate_grad_batches=2, max_epochs=1, default_root_dir=tmp_path, **options)
+    silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **silence, **options)
     batches = [(torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.long))]
     with pytest.raises(ValueError, match="cannot accumulate gradients"):
         trainer.fit(model, batches)
