@@ -28,9 +28,13 @@ def write_pickle(path, evil):
     path.write_bytes(pickle.dumps({"state_dict": evil}))
 
 
+@pytest.fixture(scope="module")
+def expected(command, tmp_path_factory):
+    return run_to_the_end(command, tmp_path_factory.mktemp("expected"), TRAIN)[1]
+
+
 @pytest.mark.parametrize("write", [write_archive, write_pickle])
-def test_a_checkpoint_that_would_run_code_is_passed_over(command, tmp_path, write):
-    _, expected = run_to_the_end(command, tmp_path / "expected", TRAIN)
+def test_a_checkpoint_that_would_run_code_is_passed_over(command, tmp_path, expected, write):
     words = (*TRAIN, "--results-dir", tmp_path / "results")
     assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
     *_, last = sorted(tmp_path.glob("results/runs/*/*/checkpoints/*.ckpt"))

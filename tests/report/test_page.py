@@ -280,6 +280,7 @@ def test_groups_refuse_what_is_no_directory(tmp_path):
         read_groups(EXPERIMENTS.values(), tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_page_of_the_committed_results_is_small(report, tmp_path):
     """Through the module, as make does."""
     folder = tmp_path / "committed"
