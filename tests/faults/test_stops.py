@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,18 @@ def test_killed_at_random_moments(command, tmp_path, network, at_least):
         assert_same(tmp_path / str(runs), expected)
 
 
+FAULTS = ["kill_while_recording", "kill_between_metrics_and_checkpoint", "kill_while_saving"]
+EPOCHS = [0, 4, LAST_EPOCH]
+
+
+def fast(*cases, of):
+    """All cases, of which those that are not named here are slow."""
+    return [case if case in cases else pytest.param(*case, marks=pytest.mark.slow) for case in of]
+
+
 @pytest.mark.parametrize(
-    "fault", ["kill_while_recording", "kill_between_metrics_and_checkpoint", "kill_while_saving"]
+    ("fault", "epoch"), fast(*zip(FAULTS, EPOCHS, strict=True), of=list(product(FAULTS, EPOCHS)))
 )
-@pytest.mark.parametrize("epoch", [0, 4, LAST_EPOCH])
 def test_killed_while_an_epoch_is_saved(command, tmp_path, uninterrupted, fault, epoch):
     """``$TMPDIR`` lies on another filesystem: nothing is renamed across."""
     elsewhere = {"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {}
@@ -120,8 +129,10 @@ def cut(path, position):
     path.write_bytes(path.read_bytes()[: int(position * path.stat().st_size)])
 
 
-@pytest.mark.parametrize("damage", [flip, cut])
-@pytest.mark.parametrize("position", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize(
+    ("damage", "position"),
+    fast((flip, 0.02), (flip, 0.7), (cut, 0.3), of=list(product((flip, cut), (0.02, 0.3, 0.7)))),
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(command, tmp_path, uninterrupted, damage, position):
     words = (*TRAIN, "--results-dir", tmp_path)
     assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED

@@ -128,7 +128,7 @@ def test_without_a_key_runs_are_kept_offline(command, tmp_path, uninterrupted, a
     ("address", "reason"),
     [
         ("http://127.0.0.1:9", "cannot be reached: [Errno 111] Connection refused"),
-        ("http://nowhere.invalid", "nowhere.invalid"),
+        pytest.param("http://nowhere.invalid", "nowhere.invalid", marks=pytest.mark.slow),
         ("silent", "does not answer within 5 s"),
         pytest.param("answering", "", marks=pytest.mark.slow),
     ],
