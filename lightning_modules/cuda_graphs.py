@@ -143,7 +143,7 @@ class Graphs:
         with torch.cuda.stream(stream):
             if self.casts:
                 with self._autocast():
-                    self.cast = LowPrecision(called(network, self.images), self.dtype)
+                    self.cast = LowPrecision(those_that_cast(network, self.images, self.dtype), self.dtype)
             for _ in range(WARM_UP_PASSES):
                 self._forward()
                 self.upstream = torch.zeros_like(self.logits)
@@ -208,24 +208,28 @@ class Graphs:
         return self.cast.in_place() if self.cast else contextlib.nullcontext()
 
 
-def called(network: nn.Module, images: Tensor) -> list[nn.Module]:
-    """The convolutions and linear maps that a forward pass calls.
+def those_that_cast(network: nn.Module, images: Tensor, dtype: torch.dtype) -> list[nn.Module]:
+    """The convolutions and linear maps that autocast has compute in ``dtype`` whenever a forward pass calls them.
 
-    Others, whose weights another module reads and may do more with, are left out, and so are modules derived from
-    them, and those whose weights a module of another kind owns, too.
+    Those that are not called, whose weights another module reads and may do more with, are left out, and so are
+    modules derived from them, and those whose weights a module of another kind owns, too.
     """
     usual = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
     owners = [module for module in network.modules() if type(module) not in (nn.Conv2d, nn.Linear)]
     theirs = {weight for module in owners for weight in module.parameters(recurse=False)}
-    seen: dict[nn.Module, None] = {}
-    hooks = [module.register_forward_pre_hook(lambda module, _: seen.setdefault(module)) for module in usual]
+    casts: dict[nn.Module, bool] = {}
+
+    def look(module: nn.Module, _: Any, output: Tensor) -> None:
+        casts[module] = casts.get(module, True) and output.dtype == dtype
+
+    hooks = [module.register_forward_hook(look) for module in usual]
     try:
         with torch.no_grad():
             network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return [module for module in seen if theirs.isdisjoint(module.parameters(recurse=False))]
+    return [m for m, is_cast in casts.items() if is_cast and theirs.isdisjoint(m.parameters(recurse=False))]
 
 
 class LowPrecision:

@@ -15,7 +15,7 @@ from torch import nn
 from datamodules import DigitsDataModule
 from lightning_modules import create_network
 from lightning_modules.classifier import LitClassifier
-from lightning_modules.cuda_graphs import LowPrecision, called, capture, laid_out_as
+from lightning_modules.cuda_graphs import LowPrecision, capture, laid_out_as, those_that_cast
 from lightning_modules.fixed_shape import COMPILED_GRAPHS, GRAPHS
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -257,7 +257,7 @@ def test_logits_of_a_batch_outlast_the_next(no_gpu):
 
 
 def test_weights_that_are_read_otherwise_keep_their_precision():
-    """Derived modules, weights that another module reads or owns, and frozen ones."""
+    """Derived modules, weights that another module reads or owns, frozen ones, those without autocast once."""
 
     class Scaled(nn.Linear):
         def forward(self, x):
@@ -266,19 +266,22 @@ def test_weights_that_are_read_otherwise_keep_their_precision():
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.usual, self.read, self.frozen, self.tied = (nn.Linear(2, 2) for _ in range(4))
+            self.usual, self.read, self.frozen, self.tied, self.exact = (nn.Linear(2, 2) for _ in range(5))
             self.derived = Scaled(2, 2)
             self.own = self.tied.weight
             self.frozen.requires_grad_(False)
 
         def forward(self, x):
             x = self.derived(self.tied(self.frozen(self.usual(x)))) + self.own
-            return F.linear(x, self.read.weight * 2)
+            with torch.autocast("cpu", enabled=False):
+                x = self.exact(x.float())
+            return F.linear(self.exact(x), self.read.weight * 2)
 
     network = Network()
-    cast = LowPrecision(called(network, torch.randn(2, 2)), torch.bfloat16)
-    assert list(cast.copies) == list(network.usual.parameters())
-    assert not any(module._forward_pre_hooks for module in network.modules())
+    with torch.autocast("cpu", torch.bfloat16):
+        modules = those_that_cast(network, torch.randn(2, 2), torch.bfloat16)
+    assert list(LowPrecision(modules, torch.bfloat16).copies) == list(network.usual.parameters())
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_gradients_are_laid_out_as_their_weights():
