@@ -193,11 +193,18 @@ class Graphs:
             self.logits = self.run(self.images)
 
     def _backward(self) -> None:
-        """Also lets go of what autograd keeps: its nodes would make other passes wait for the capture's stream."""
+        """Also lets go of what autograd keeps: its nodes would make other passes wait for the capture's stream.
+
+        Raises:
+            RuntimeError: a weight is read beside what stands in for it, and would lose that part of its gradient.
+        """
         leaves = [self.cast.of(weight) for weight in self.weights] if self.cast else self.weights
+        stood_in = list(self.cast.copies) if self.cast else []
         with torch.autocast("cuda", enabled=False), self._in_place():
-            gradients = torch.autograd.grad(self.logits, leaves, self.upstream, allow_unused=True)
-        self.gradients = laid_out_as(self.weights, gradients)
+            gradients = torch.autograd.grad(self.logits, [*leaves, *stood_in], self.upstream, allow_unused=True)
+        if any(gradient is not None for gradient in gradients[len(leaves) :]):
+            raise RuntimeError("a weight of a convolution or linear map is read by others, too")
+        self.gradients = laid_out_as(self.weights, gradients[: len(leaves)])
         self.logits = self.logits.detach()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -284,6 +284,28 @@ def test_weights_that_are_read_otherwise_keep_their_precision():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_weight_that_is_read_beside_its_module_prevents_a_capture_in_low_precision(no_gpu):
+    """Its stand-in has one part of the gradient, the weight the other."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            with torch.autocast("cpu", enabled=False):
+                x = self.second(x)
+            return self.first(x)
+
+    network, images = Tied(), torch.randn(2, 4)
+    captured(network, images)
+    message = "cannot be captured .*a weight of a convolution or linear map is read by others, too.*take --compile"
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match=message):
+        captured(network, images)
+    assert network.first.weight is network.second.weight
+
+
 def test_gradients_are_laid_out_as_their_weights():
     weight = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
     gradient = torch.randn(4, 3, 2, 2, dtype=torch.bfloat16)
@@ -309,7 +331,7 @@ def test_replayed_graphs_train_as_the_network_does(monkeypatch, way, name, optio
     torch.compiler.reset()
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     models, optimizers = [], []
-    for compile in (way, False):  # the graphs first, so that cuDNN tries its algorithms for them
+    for compile in (way, False):  # the graphs first, so that cuDNN tries its algorithms
         torch.manual_seed(0)
         models.append(LitClassifier(name, network_options=options, compile=compile).cuda())
         optimizers.append(torch.optim.SGD(models[-1].parameters(), lr=0.01, momentum=0.9, fused=True))
@@ -320,7 +342,6 @@ def test_replayed_graphs_train_as_the_network_does(monkeypatch, way, name, optio
         torch.manual_seed(1)  # of dropout
         losses = []
         for images, labels in batches:
-            model.eval()(images)
             model.train()
             with torch.autocast("cuda", precision, enabled=precision != torch.float32):
                 logits = model(images).float()
@@ -328,6 +349,7 @@ def test_replayed_graphs_train_as_the_network_does(monkeypatch, way, name, optio
             losses.append(F.cross_entropy(logits, labels))
             losses[-1].backward()
             optimizer.step()
+            model.eval()(images)
         outcomes.append((torch.stack(losses), model.eval()(batches[0][0]), dict(model.named_buffers())))
     graphed, eager = outcomes
     assert models[0].run_network.prepared is not models[0].network
