@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.stand_ins import StandIns, those_that_cast
+
 WARM_UP_PASSES = 3
 """Before a capture, in which nothing may be set up or tried for the first time."""
 
@@ -137,13 +139,12 @@ class Graphs:
         self.dtype, self.casts = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
         self.batch = 0
         self.open: int | None = None
-        self.cast: LowPrecision | None = None
         stream = torch.cuda.Stream(images.device)
         torch.cuda.synchronize(images.device)
         with torch.cuda.stream(stream):
-            if self.casts:
-                with self._autocast():
-                    self.cast = LowPrecision(those_that_cast(network, self.images, self.dtype), self.dtype)
+            with self._autocast():
+                modules = those_that_cast(network, self.images, self.dtype) if self.casts else []
+            self.stand_ins = StandIns(modules, self.dtype)
             for _ in range(WARM_UP_PASSES):
                 self._forward()
                 self.upstream = torch.zeros_like(self.logits)
@@ -187,9 +188,8 @@ class Graphs:
                 weight.grad.add_(new)
 
     def _forward(self) -> None:
-        with self._autocast(), self._in_place():
-            if self.cast:
-                self.cast.refresh()
+        with self._autocast(), self.stand_ins.in_place():
+            self.stand_ins.refresh()
             self.logits = self.run(self.images)
 
     def _backward(self) -> None:
@@ -198,10 +198,10 @@ class Graphs:
         Raises:
             RuntimeError: a weight is read beside what stands in for it, and would lose that part of its gradient.
         """
-        leaves = [self.cast.of(weight) for weight in self.weights] if self.cast else self.weights
-        stood_in = list(self.cast.copies) if self.cast else []
-        with torch.autocast("cuda", enabled=False), self._in_place():
-            gradients = torch.autograd.grad(self.logits, [*leaves, *stood_in], self.upstream, allow_unused=True)
+        leaves = [self.stand_ins.of(weight) for weight in self.weights]
+        beside = list(self.stand_ins.copies)
+        with torch.autocast("cuda", enabled=False), self.stand_ins.in_place():
+            gradients = torch.autograd.grad(self.logits, [*leaves, *beside], self.upstream, allow_unused=True)
         if any(gradient is not None for gradient in gradients[len(leaves) :]):
             raise RuntimeError("a weight of a convolution or linear map is read by others, too")
         self.gradients = laid_out_as(self.weights, gradients[: len(leaves)])
@@ -210,66 +210,6 @@ class Graphs:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Without its cache: a replay must cast weights anew, as they change in between."""
         return torch.autocast("cuda", self.dtype, self.casts, cache_enabled=False)
-
-    def _in_place(self) -> contextlib.AbstractContextManager[Any]:
-        return self.cast.in_place() if self.cast else contextlib.nullcontext()
-
-
-def those_that_cast(network: nn.Module, images: Tensor, dtype: torch.dtype) -> list[nn.Module]:
-    """The convolutions and linear maps that autocast has compute in ``dtype`` whenever a forward pass calls them.
-
-    Those that are not called, whose weights another module reads and may do more with, are left out, and so are
-    modules derived from them, and those whose weights a module of another kind owns, too.
-    """
-    usual = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
-    owners = [module for module in network.modules() if type(module) not in (nn.Conv2d, nn.Linear)]
-    theirs = {weight for module in owners for weight in module.parameters(recurse=False)}
-    casts: dict[nn.Module, bool] = {}
-
-    def look(module: nn.Module, _: Any, output: Tensor) -> None:
-        casts[module] = casts.get(module, True) and output.dtype == dtype
-
-    hooks = [module.register_forward_hook(look) for module in usual]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [m for m, is_cast in casts.items() if is_cast and theirs.isdisjoint(m.parameters(recurse=False))]
-
-
-class LowPrecision:
-    """The modules' trained weights in another type, to stand in for them for a while."""
-
-    def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
-        self.places = [
-            (module, name, weight)
-            for module in modules
-            for name, weight in module.named_parameters(recurse=False)
-            if weight.requires_grad
-        ]
-        self.copies = {weight: nn.Parameter(weight.detach().to(dtype)) for _, _, weight in self.places}
-
-    def of(self, weight: nn.Parameter) -> nn.Parameter:
-        """What stands in for it, or the weight itself."""
-        return self.copies.get(weight, weight)
-
-    def refresh(self) -> None:
-        """Copy the weights of now, in one kernel for many."""
-        if self.copies:
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.copies.values()), list(self.copies))
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        try:
-            for module, name, weight in self.places:
-                module._parameters[name] = self.copies[weight]
-            yield
-        finally:
-            for module, name, weight in self.places:
-                module._parameters[name] = weight
 
 
 def laid_out_as(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
