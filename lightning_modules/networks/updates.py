@@ -46,10 +46,19 @@ def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
 
 
 def look_ahead(state: State, beta: Tensor | float) -> Tensor:
-    """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history."""
+    """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history.
+
+    A compiler is asked to compute it, and x_k - x_{k-1}, again for the backward pass: it would keep them.
+    """
     if state.history is None:
         return (1 + beta) * state.x
-    return torch.lerp(state.x, state.history.to(state.x.dtype), -beta)  # bf16 rounds -beta finer than 1 + beta
+    if torch.is_grad_enabled() and torch.compiler.is_compiling():
+        return checkpoint(_interpolate, *state, beta, use_reentrant=False)
+    return _interpolate(*state, beta)
+
+
+def _interpolate(x: Tensor, history: Tensor, beta: Tensor | float) -> Tensor:
+    return torch.lerp(x, history.to(x.dtype), -beta)  # bf16 rounds -beta finer than 1 + beta
 
 
 def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[float, ...]:
@@ -101,7 +110,7 @@ class UpdateRule(nn.Module):
         """
         state = self.start(x)
         for k, transform in enumerate(transforms):
-            point = self._look(state, k)
+            point = self.point(state, k)
             with self._keeping(state, point, k):
                 t = transform(point)
             state = self.step(state, point, t, k)
@@ -109,18 +118,11 @@ class UpdateRule(nn.Module):
                 state = state._replace(x=activation(state.x))
         return self.finish(state)
 
-    def _look(self, state: State, k: int) -> Tensor:
-        """``point``, which compilers are asked to compute again for the backward pass (see ``_keeping``)."""
-        looks_ahead = type(self).point is not UpdateRule.point and state.history is not None
-        if looks_ahead and torch.is_grad_enabled() and torch.compiler.is_compiling():
-            return checkpoint(lambda *tensors: self.point(State(*tensors), k), *state, use_reentrant=False)
-        return self.point(state, k)
-
     def _keeping(self, state: State, point: Tensor, k: int) -> AbstractContextManager:
         """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
 
         x_k and x_{k-1} are kept anyway, so a point looked ahead to need not be: Nesterov's structures take the
-        memory of a ResNet. Compilers do so by ``_look``; tensors without memory of their own (vmap) are left.
+        memory of a ResNet. Compilers do so by ``look_ahead``; tensors without memory of their own (vmap) are left.
         """
         if point is state.x or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return nullcontext()

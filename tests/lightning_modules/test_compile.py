@@ -66,9 +66,15 @@ def kept_when_compiled(name, **options):
 
 
 @pytest.mark.slow
-def test_compiled_nesterov_keeps_no_more_than_a_resnet():
+@pytest.mark.parametrize(
+    ("name", "bound"), [("cifar_agdresnet20", 1.02), ("cifar_hbnet20", 1.05), ("cifar_hbnet20:fixed", 1.02)]
+)
+def test_compiled_structures_keep_no_more_than_a_resnet(name, bound):
+    """But for each stage's x_0, which the gradient of heavy ball's coefficients needs."""
+    name, _, coefficients = name.partition(":")
     resnet = kept_when_compiled("cifar_resnet20", depth=14)
-    assert kept_when_compiled("cifar_agdresnet20", depth=14) < 1.02 * resnet
+    options = {"coefficients": coefficients or "learned"}
+    assert kept_when_compiled(name, depth=14, **options) < bound * resnet
 
 
 @pytest.mark.slow
