@@ -129,9 +129,17 @@ def _structure_line(row: Row) -> dict[str, str]:
         "ms": three_digits(row["ms"]),
         "baseline, ms": three_digits(row["baseline ms"]),
         "time ratio": f"{row['time ratio']:.3f}",
+        "by process": _spread(row),
         "MB": _megabytes(row["memory bytes"]),
         "memory ratio": NOTHING if row["memory ratio"] is None else f"{row['memory ratio']:.3f}",
     }
+
+
+def _spread(row: Row) -> str:
+    """``1.005 to 1.030 (5)``; rows of before have none, and one process no other to differ from."""
+    if (row.get("processes") or 1) == 1:
+        return NOTHING
+    return f"{row['lowest ratio']:.3f} to {row['highest ratio']:.3f} ({row['processes']:.0f})"
 
 
 def _megabytes(count: float | None) -> str:
@@ -171,6 +179,7 @@ def _torchvision_line(row: Row) -> dict[str, str]:
         "images/s": three_digits(row["ours images/s"]),
         "torchvision's, images/s": three_digits(row["torchvision images/s"]),
         "× torchvision's": f"{row['throughput ratio']:.3f}",
+        "by process": _spread(row),
         "MB": _megabytes(row["ours memory bytes"]),
         "memory ratio": NOTHING if row["memory ratio"] is None else f"{row['memory ratio']:.3f}",
     }
@@ -196,6 +205,7 @@ def _notes(rows: Sequence[Row], device: str) -> list[str]:
         "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
         "TFLOP/s: 6 times the multiply-adds of a forward pass.",
         "What a structure costs: bare loops; memory beyond that of the process before the network.",
+        "By process: a ratio's lowest and highest value in the processes (how many) that shared the steps.",
     ]
 
 

@@ -2,11 +2,13 @@
 
 Loops take turns in blocks of a few steps in one process, so that a slow minute slows all of them; medians over all
 blocks are compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it.
+Networks that are compared with each other are timed in several processes (``processes.py``), since a loop may be
+faster or slower for as long as its process lives.
 """
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +46,9 @@ READY_STEPS = reference.WORKERS * reference.PREFETCHED
 """Those of a full queue. On a GPU, whose steps outrun the workers, they are made before the reference is timed."""
 
 PHASES = ("data", "forward", "backward", "optimizer")
+
+Loop = tuple[Callable[[Task], Step], Task]
+"""What makes a loop's step, and of what: both can be sent to another process."""
 
 
 @dataclass
@@ -198,17 +203,18 @@ def time_loops(task: Task, blocks: int, steps: int) -> Timing:
     )
 
 
-def time_in_turns(loops: Mapping[str, Step], device: str, blocks: int, steps: int) -> dict[str, float]:
-    """Median seconds of a step of several loops, which take turns."""
-    watches = {name: Stopwatch(device) for name in loops}
-    for step in loops.values():
+def time_in_turns(loops: Mapping[str, Loop], device: str, blocks: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of each of ``blocks`` times ``steps`` steps of several loops, which take turns."""
+    made = {name: create(task) for name, (create, task) in loops.items()}
+    watches = {name: Stopwatch(device) for name in made}
+    for step in made.values():
         for _ in range(WARM_UP_STEPS):
             step()
     with keeping_freed_memory():
         for _ in range(blocks):
-            for name, step in loops.items():
+            for name, step in made.items():
                 run_block(step, watches[name], steps)
-    return {name: median(watch.seconds) for name, watch in watches.items()}
+    return {name: watch.seconds for name, watch in watches.items()}
 
 
 def run_block(step: Step, watch: Stopwatch, steps: int) -> None:

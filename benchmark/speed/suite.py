@@ -1,8 +1,6 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +19,13 @@ from benchmark.speed.loops import (
     NUM_CLASSES,
     NUM_IMAGES,
     TORCHVISION,
-    Step,
     Task,
     bare_loop,
     torchvision_loop,
 )
-from benchmark.speed.measure import PHASES, peak_memory, steps_within, time_in_turns, time_loops
+from benchmark.speed.measure import PHASES, Loop, peak_memory, steps_within, time_loops
 from benchmark.speed.packing import time_processes, time_stacked
+from benchmark.speed.processes import Times, in_its_own_process, memory_of_loop, time_side_by_side
 from lightning_modules.networks import list_networks, network_definition, network_purpose
 
 NETWORKS = (
@@ -129,7 +127,7 @@ def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> I
         }
         for loop in ("reference", "ours"):
             with _room_for(name, settings):
-                peak, before = in_its_own_process(task, loop) or (None, None)
+                peak, before = in_its_own_process(peak_memory, task, loop) or (None, None)
             row |= {f"{loop} peak bytes": peak, f"{loop} idle bytes": before}
         report(
             f"    {row['images/s']:.0f} images/s, {row['ours vs reference']:.2f} times the reference, "
@@ -148,7 +146,7 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
         report(f"{baseline} and its structures")
         tasks = {name: settings.task(name) for name in (baseline, *group)}
         with _room_for(baseline, settings):
-            seconds = _time({name: bare_loop(task) for name, task in tasks.items()}, settings)
+            times = _time({name: (bare_loop, task) for name, task in tasks.items()}, settings)
         memory = {}
         for name, task in tasks.items():
             with _room_for(name, settings):
@@ -158,9 +156,10 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
                 "network": name,
                 "baseline": baseline,
                 **_how(tasks[name]),
-                "ms": 1000 * seconds[name],
-                "baseline ms": 1000 * seconds[baseline],
-                "time ratio": seconds[name] / seconds[baseline],
+                "ms": 1000 * times.median(name),
+                "baseline ms": 1000 * times.median(baseline),
+                "time ratio": times.median(name) / times.median(baseline),
+                **times.spread(name, baseline),
                 "memory bytes": memory[name],
                 "baseline memory bytes": memory[baseline],
                 "memory ratio": _ratio(memory[name], memory[baseline]),
@@ -176,7 +175,8 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
         task = settings.task(name)
         report(f"{name} and torchvision's {TORCHVISION[name]}")
         with _room_for(name, settings):
-            seconds = _time({"ours": bare_loop(task), "torchvision": torchvision_loop(task)}, settings)
+            times = _time({"ours": (bare_loop, task), "torchvision": (torchvision_loop, task)}, settings)
+        seconds = {loop: times.median(loop) for loop in ("ours", "torchvision")}
         with _room_for(name, settings):
             memory = {"ours": memory_of_loop(task, "bare"), "torchvision": memory_of_loop(task, "torchvision")}
         row = {
@@ -186,6 +186,7 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
             **{f"{loop} ms": 1000 * seconds[loop] for loop in seconds},
             **{f"{loop} images/s": settings.batch_size / seconds[loop] for loop in seconds},
             "throughput ratio": seconds["torchvision"] / seconds["ours"],
+            **times.spread("torchvision", "ours"),
             **{f"{loop} memory bytes": memory[loop] for loop in memory},
             "memory ratio": _ratio(memory["ours"], memory["torchvision"]),
         }
@@ -245,20 +246,6 @@ def check(name: str) -> NetworkSpec:
     return spec
 
 
-def in_its_own_process(task: Task, loop: str) -> tuple[int, int] | None:
-    """``measure.peak_memory`` in a fresh process, where nothing else has been allocated.
-
-    A DataLoader's workers start there as they do here, not as that process itself: each would import torch anew.
-    """
-    usual = multiprocessing.get_start_method()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_processes_by, (usual,)) as pool:
-        return pool.submit(peak_memory, task, loop).result()
-
-
-def _start_processes_by(method: str) -> None:
-    multiprocessing.set_start_method(method, force=True)
-
-
 @contextmanager
 def _room_for(name: str, settings: Settings) -> Iterator[None]:
     """Inside, nothing that was measured before holds memory or compiled code.
@@ -285,14 +272,8 @@ def _lacks_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError | BrokenProcessPool) or "allocate memory" in str(error)
 
 
-def _time(loops: Mapping[str, Step], settings: Settings) -> dict[str, float]:
-    return time_in_turns(loops, settings.device, settings.blocks, settings.steps)
-
-
-def memory_of_loop(task: Task, loop: str) -> int | None:
-    """Bytes at the loop's peak beyond those before anything of it was made."""
-    found = in_its_own_process(task, loop)
-    return found[0] - found[1] if found else None
+def _time(loops: Mapping[str, Loop], settings: Settings) -> Times:
+    return time_side_by_side(loops, settings.device, settings.blocks, settings.steps)
 
 
 def _ratio(ours: int | None, theirs: int | None) -> float | None:

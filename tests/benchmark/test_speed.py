@@ -12,7 +12,7 @@ import torch
 import benchmark.__main__ as cli
 from benchmark import machine
 from benchmark.errors import UserError
-from benchmark.speed import loops, measure, suite
+from benchmark.speed import loops, measure, processes, suite
 from benchmark.speed.loops import bare_loop, reference_loop, torchvision_loop
 from lightning_modules.networks import list_networks
 
@@ -27,9 +27,15 @@ def run(monkeypatch, capsys, *words):
     return stop.value.code, capsys.readouterr()
 
 
+def in_this_process(measure, *arguments):
+    return measure(*arguments)
+
+
 def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     peaks = {"ours": 2_000_000, "reference": 3_000_000, "bare": 5_000_000}
-    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: (peaks[loop], 1_000_000))
+    for module in (suite, processes):
+        monkeypatch.setattr(module, "in_its_own_process", in_this_process)
+        monkeypatch.setattr(module, "peak_memory", lambda task, loop: (peaks[loop], 1_000_000))
     monkeypatch.setattr(suite, "time_processes", lambda task, count, steps: 0.01)
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK,))
     monkeypatch.setattr(suite, "PACKED", (NETWORK,))
@@ -93,7 +99,7 @@ def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch
         return measured(task, *arguments)
 
     monkeypatch.setattr(suite, "time_loops", time_loops)
-    monkeypatch.setattr(suite, "in_its_own_process", lambda task, loop: None)
+    monkeypatch.setattr(suite, "in_its_own_process", lambda measure, task, loop: None)
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK, large))
     words = ("--blocks", 1, "--steps", 1, "--batch-size", 8, "--results-dir", tmp_path)
     code, (_, err) = run(monkeypatch, capsys, *words)
@@ -191,7 +197,7 @@ def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeyp
 def test_peak_memory_of_a_loop_is_measured_in_a_process_of_its_own(loop):
     """It starts below what this process holds."""
     ballast = torch.ones(2**28)
-    peak, before = suite.in_its_own_process(TINY.task(NETWORK), loop)
+    peak, before = processes.in_its_own_process(measure.peak_memory, TINY.task(NETWORK), loop)
     assert 0 < before < ballast.nbytes
     assert peak > before
 
@@ -295,6 +301,48 @@ def test_a_step_trains(loop, network, monkeypatch):
     before = [p.detach().clone() for p in networks[0]]
     step()
     assert all(not torch.equal(p, q) for p, q in zip(networks[0], before, strict=True) if p.requires_grad)
+
+
+def counting_loop(order):
+    return lambda task: lambda: order.append(task)
+
+
+def test_processes_share_the_blocks_and_begin_with_another_loop_each(monkeypatch):
+    """Seven blocks of three steps in five processes: two get one more."""
+    calls = []
+
+    def fake(measure, turns, device, blocks, steps):
+        calls.append(("".join(turns), blocks, steps))
+        return {name: [1.0] for name in turns}
+
+    monkeypatch.setattr(processes, "in_its_own_process", fake)
+    processes.time_side_by_side(dict.fromkeys("ab", (bare_loop, None)), "cpu", 7, 3)
+    assert calls == [("ab", 2, 3), ("ba", 2, 3), ("ab", 1, 3), ("ba", 1, 3), ("ab", 1, 3)]
+
+
+def test_fewer_blocks_than_processes(monkeypatch):
+    monkeypatch.setattr(processes, "in_its_own_process", in_this_process)
+    order = []
+    loop = counting_loop(order)
+    times = processes.time_side_by_side({"a": (loop, "a"), "b": (loop, "b")}, "cpu", 2, 3)
+    warm = measure.WARM_UP_STEPS
+    first, second = "a" * warm + "b" * warm + "aaabbb", "b" * warm + "a" * warm + "bbbaaa"
+    assert "".join(order) == first + second
+    assert [len(seconds) for of_loops in times.of_processes for seconds in of_loops.values()] == [3] * 4
+
+
+def test_medians_are_over_all_processes_and_ratios_also_of_each():
+    times = processes.Times([{"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 2.0]}, {"a": [6.0], "b": [3.0]}])
+    assert (times.median("a"), times.median("b")) == (2.5, 2.0)
+    assert times.spread("a", "b") == {"processes": 2, "lowest ratio": 1.0, "highest ratio": 2.0}
+
+
+@pytest.mark.slow
+def test_loops_are_timed_in_a_fresh_process():
+    tasks = {name: (bare_loop, TINY.task(name)) for name in (NETWORK, "cifar_resnet20:depth=8")}
+    times = processes.time_side_by_side(tasks, "cpu", 2, 2)
+    assert [[len(s) for s in of_loops.values()] for of_loops in times.of_processes] == [[2, 2]] * 2
+    assert times.median(NETWORK) > 0
 
 
 def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):

@@ -1,0 +1,63 @@
+"""Measurements in processes of their own: what a process did before moves neither the times nor the peaks."""
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median
+from typing import NamedTuple, TypeVar
+
+from benchmark.speed.loops import Task
+from benchmark.speed.measure import Loop, peak_memory, time_in_turns
+
+PROCESSES = {"cpu": 5, "cuda": 1}
+"""In how many processes, one after another, networks are compared: on a CPU, where the ratio of two equal networks
+differs from process to process by several percent."""
+
+T = TypeVar("T")
+
+
+class Times(NamedTuple):
+    """Seconds of each step of several loops, by process and by loop."""
+
+    of_processes: Sequence[Mapping[str, Sequence[float]]]
+
+    def median(self, loop: str) -> float:
+        """Seconds of a step, over all processes."""
+        return median(second for seconds in self.of_processes for second in seconds[loop])
+
+    def spread(self, loop: str, baseline: str) -> dict[str, float]:
+        """The ratio of the two medians in each process: the lowest and the highest."""
+        ratios = [median(seconds[loop]) / median(seconds[baseline]) for seconds in self.of_processes]
+        return {"processes": len(ratios), "lowest ratio": min(ratios), "highest ratio": max(ratios)}
+
+
+def time_side_by_side(loops: Mapping[str, Loop], device: str, blocks: int, steps: int) -> Times:
+    """The loops in turns, in ``PROCESSES`` that share the blocks; each begins with another loop."""
+    processes = min(PROCESSES[device], blocks)
+    names, found = list(loops), []
+    for i in range(processes):
+        first = i % len(names)
+        turns = {name: loops[name] for name in names[first:] + names[:first]}
+        share = len(range(i, blocks, processes))
+        found.append(in_its_own_process(time_in_turns, turns, device, share, steps))
+    return Times(found)
+
+
+def in_its_own_process(measure: Callable[..., T], *arguments: object) -> T:
+    """``measure(*arguments)`` in a fresh process, where nothing else has been allocated.
+
+    A DataLoader's workers start there as they do here, not as that process itself: each would import torch anew.
+    """
+    usual = multiprocessing.get_start_method()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_processes_by, (usual,)) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def _start_processes_by(method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)
+
+
+def memory_of_loop(task: Task, loop: str) -> int | None:
+    """Bytes at the loop's peak beyond those before anything of it was made."""
+    found = in_its_own_process(peak_memory, task, loop)
+    return found[0] - found[1] if found else None
