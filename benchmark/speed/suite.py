@@ -1,10 +1,11 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from statistics import median
 from typing import Any
 
 import torch
@@ -158,8 +159,7 @@ def measure_structures(names: Iterable[str], settings: Settings, report: Report)
                 **_how(tasks[name]),
                 "ms": 1000 * times.median(name),
                 "baseline ms": 1000 * times.median(baseline),
-                "time ratio": times.median(name) / times.median(baseline),
-                **times.spread(name, baseline),
+                **_ratios(times.ratios(name, baseline), "time ratio"),
                 "memory bytes": memory[name],
                 "baseline memory bytes": memory[baseline],
                 "memory ratio": _ratio(memory[name], memory[baseline]),
@@ -185,8 +185,7 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
             **_how(task),
             **{f"{loop} ms": 1000 * seconds[loop] for loop in seconds},
             **{f"{loop} images/s": settings.batch_size / seconds[loop] for loop in seconds},
-            "throughput ratio": seconds["torchvision"] / seconds["ours"],
-            **times.spread("torchvision", "ours"),
+            **_ratios(times.ratios("torchvision", "ours"), "throughput ratio"),
             **{f"{loop} memory bytes": memory[loop] for loop in memory},
             "memory ratio": _ratio(memory["ours"], memory["torchvision"]),
         }
@@ -274,6 +273,11 @@ def _lacks_memory(error: RuntimeError) -> bool:
 
 def _time(loops: Mapping[str, Loop], settings: Settings) -> Times:
     return time_side_by_side(loops, settings.device, settings.blocks, settings.steps)
+
+
+def _ratios(found: Sequence[float], name: str) -> Row:
+    """The processes' median ratio under this name, and how far they differ."""
+    return {name: median(found), "lowest ratio": min(found), "highest ratio": max(found), "processes": len(found)}
 
 
 def _ratio(ours: int | None, theirs: int | None) -> float | None:

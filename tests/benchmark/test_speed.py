@@ -59,6 +59,9 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
     assert structures.iloc[0]["memory bytes"] == 4_000_000
     assert structures.iloc[0]["baseline"] == "cifar_resnet20:depth=8"
     assert (structures[["time ratio", "memory ratio"]] > 0).all(axis=None)
+    assert structures.iloc[0]["time ratio"] == pytest.approx(
+        structures.iloc[0]["ms"] / structures.iloc[0]["baseline ms"], rel=1e-3
+    )
     assert packed["way"].tolist() == ["processes", "stacked"]
     assert packed["images/s"].tolist() == pytest.approx((8000 / packed["ms"]).tolist(), rel=1e-3)
     assert photographs["from"].tolist() == ["files", "resized cache"]
@@ -223,6 +226,7 @@ def test_imagenets_networks_beside_torchvisions(monkeypatch, capsys, tmp_path):
     row = pd.read_csv(path).iloc[0]
     assert path.name.endswith("-torchvision.csv")
     assert (row["network"], row["torchvision"], row["batch size"]) == ("imagenet_hbnet18", "resnet18", 2)
+    assert row["processes"] == 1
     for loop in ("ours", "torchvision"):
         assert row[f"{loop} images/s"] == pytest.approx(2000 / row[f"{loop} ms"], rel=1e-3)
         assert row[f"{loop} memory bytes"] > 4 * 11_689_512
@@ -331,10 +335,10 @@ def test_fewer_blocks_than_processes(monkeypatch):
     assert [len(seconds) for of_loops in times.of_processes for seconds in of_loops.values()] == [3] * 4
 
 
-def test_medians_are_over_all_processes_and_ratios_also_of_each():
+def test_medians_are_over_all_processes_and_ratios_of_each():
     times = processes.Times([{"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 2.0]}, {"a": [6.0], "b": [3.0]}])
     assert (times.median("a"), times.median("b")) == (2.5, 2.0)
-    assert times.spread("a", "b") == {"processes": 2, "lowest ratio": 1.0, "highest ratio": 2.0}
+    assert times.ratios("a", "b") == [1.0, 2.0]
 
 
 @pytest.mark.slow
