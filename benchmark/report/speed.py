@@ -205,8 +205,8 @@ def _notes(rows: Sequence[Row], device: str) -> list[str]:
         "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
         "TFLOP/s: 6 times the multiply-adds of a forward pass.",
         "What a structure costs: bare loops; memory beyond that of the process before the network.",
-        "By process: a ratio's lowest and highest value in the processes (how many) that shared the steps; the ratio "
-        "itself is their median.",
+        "A time ratio is the median of those of the processes that shared the steps; by process: the lowest and "
+        "the highest of them (how many).",
     ]
 
 
