@@ -66,15 +66,21 @@ def has_fast_bf16(device: str) -> bool:
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or "AuthenticAMD" in _cpu_info()
 
 
+NEEDED_TO_COMPILE = {
+    "cuda": "Triton (a GPU of compute capability 7.0 or more), a C compiler and Python's headers",
+    "cpu": "a C++ compiler (g++, or what CXX names) and Python's headers",
+}
+"""By device: what ``torch.compile`` builds with. Triton builds what starts its kernels with a C compiler."""
+
+
 def can_compile(device: str) -> bool:
-    """Whether ``torch.compile`` makes training faster: on a GPU that Triton supports (compute capability 7.0)."""
-    return device == "cuda" and has_triton() and _builds_extensions()
-
-
-def _builds_extensions() -> bool:
-    """Whether there are a C compiler and Python's headers: Triton builds what starts its kernels with them."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    return compiler is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
+    """Whether what ``torch.compile`` needs is there (``NEEDED_TO_COMPILE``)."""
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return False
+    if device == "cpu":
+        usual = "clang++" if sys.platform == "darwin" else "g++"
+        return shutil.which(os.environ.get("CXX", usual)) is not None
+    return has_triton() and bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
 
 
 def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:

@@ -28,24 +28,22 @@ def test_auto_takes_bf16_on_the_cpus_where_it_is_faster(monkeypatch, avx512_bf16
 
 
 @pytest.mark.parametrize(
-    ("device", "has_triton", "row", "asked", "expected"),
+    ("device", "compiles", "row", "asked", "expected"),
     [
         ("cuda", True, "resnet20", "auto", "graphs"),
         ("cuda", False, "resnet20", "auto", "graphs"),
         ("cpu", True, "resnet20", "auto", False),
         ("cuda", True, "resnet20", "off", False),
         ("cuda", True, "resnet20", "default", True),
-        ("cuda", False, "resnet20", "default", True),
         ("cuda", True, "resnet20", "compiled-graphs", "compiled-graphs"),
         ("cuda", True, "resnet20-reference", "default", False),
     ],
 )
 def test_small_images_go_by_graphs_on_a_gpu_unless_asked_otherwise(
-    monkeypatch, tmp_path, image_tar, device, has_triton, row, asked, expected
+    monkeypatch, tmp_path, image_tar, device, compiles, row, asked, expected
 ):
     monkeypatch.setenv("OIN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
-    monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
+    monkeypatch.setattr(machine, "can_compile", lambda device: compiles)
     monkeypatch.setattr(machine, "has_fast_bf16", lambda device: False)
     experiment = get_experiment("cifar")
     cells = grid.select_cells(experiment, image_tar, device, only=[f"cifar_{row}@cifar10"], compile=asked)
@@ -62,7 +60,7 @@ def test_devices_that_share_a_run_compile(monkeypatch, tmp_path, image_tar):
         assert [cell.recipe.compile for cell, _ in cells] == [expected]
 
 
-@pytest.mark.parametrize("has_triton", [True, False])
+@pytest.mark.parametrize("compiles", [True, False])
 @pytest.mark.parametrize(
     ("options", "recipe"),
     [
@@ -72,18 +70,25 @@ def test_devices_that_share_a_run_compile(monkeypatch, tmp_path, image_tar):
     ],
     ids=str,
 )
-def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, options, recipe, has_triton):
-    monkeypatch.setattr(machine, "has_triton", lambda: has_triton)
-    monkeypatch.setattr(machine, "_builds_extensions", lambda: True)
+def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, options, recipe, compiles):
+    monkeypatch.setattr(machine, "can_compile", lambda device: compiles)
     network, recipe = NetworkSpec("cifar_densenet40", options), RecipeSpec(precision="32-true", **recipe)
-    assert run.resolve_recipe(recipe, "cuda", network).compile is has_triton
+    assert run.resolve_recipe(recipe, "cuda", network).compile is compiles
 
 
-def test_graphs_of_compiled_code_without_a_compiler(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "way", "message"),
+    [
+        ("cuda", "compiled-graphs", r"--compile compiled-graphs needs Triton .*a C compiler and .* take graphs"),
+        ("cuda", True, r"--compile default needs Triton .*a C compiler and Python's headers; take off"),
+        ("cpu", True, r"--compile default needs a C\+\+ compiler \(g\+\+, or what CXX names\) and .* take off"),
+    ],
+)
+def test_compiling_without_a_compiler(monkeypatch, device, way, message):
     monkeypatch.setattr(machine, "can_compile", lambda device: False)
-    recipe = RecipeSpec(precision="32-true", compile="compiled-graphs")
-    with pytest.raises(UserError, match=r"compiled-graphs needs Triton, a C compiler .* take graphs"):
-        run.resolve_recipe(recipe, "cuda", NetworkSpec("cifar_resnet20"))
+    recipe = RecipeSpec(precision="32-true", compile=way)
+    with pytest.raises(UserError, match=message):
+        run.resolve_recipe(recipe, device, NetworkSpec("cifar_resnet20"))
 
 
 @pytest.mark.parametrize("way", ["graphs", "compiled-graphs"])
@@ -132,7 +137,36 @@ def test_gpus_without_a_c_compiler_or_pythons_headers_do_not_compile(
     monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in compilers else None)
     monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
     assert machine.can_compile("cuda") is expected
-    assert not machine.can_compile("cpu")
+
+
+@pytest.mark.parametrize(
+    ("system", "cxx", "headers", "expected"),
+    [
+        ("linux", None, True, True),
+        ("linux", None, False, False),
+        ("linux", "icpx", True, False),
+        ("linux", "clang++", True, True),
+        ("darwin", None, True, True),
+    ],
+)
+def test_cpus_compile_on_demand_where_a_cxx_compiler_is(monkeypatch, tmp_path, system, cxx, headers, expected):
+    monkeypatch.setattr(machine.sys, "platform", system)
+    if cxx:
+        monkeypatch.setenv("CXX", cxx)
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    found = ["clang++"] if system == "darwin" or cxx else ["g++"]
+    monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in found else None)
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert machine.can_compile("cpu") is expected
+
+
+def test_cpus_do_not_compile_unasked(monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda device: True)
+    recipe = RecipeSpec(precision="32-true")
+    assert run.resolve_recipe(recipe, "cpu", NetworkSpec("cifar_hbnet20")).compile is False
 
 
 def test_every_network_of_a_grid_is_compiled():
