@@ -41,7 +41,8 @@ LOCK_SECONDS = 60
 NEWER = "definition"
 """The one column that older tables lack; their networks are of definition 1."""
 ON_DEMAND = ("compiled-graphs", "reduce-overhead")
-"""Ways to run a network, now and before, that ``--compile auto`` takes nowhere: a plan does not count on them."""
+"""Ways to run a network, now and before, that ``--compile auto`` takes nowhere: a plan does not count on them, nor
+on compiled code on a CPU."""
 SAME_SIZE = 0.01
 """Networks whose multiply-adds differ by less are of one size, such as those for 10 and for 100 classes."""
 
@@ -108,13 +109,14 @@ def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
         UserError: there is no such table, or it is not one of step times; says which line is wrong.
     """
     rows = []
+    on_demand = (*ON_DEMAND, "default") if Path(path).name.startswith("speed-cpu-") else ON_DEMAND
     for number, line in enumerate(_read(path)[1], 2):
         try:
             row = _step_time(line)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
-        if precision in ("auto", row.precision) and line.get("compile") not in ON_DEMAND:
+        if precision in ("auto", row.precision) and line.get("compile") not in on_demand:
             rows.append(row)
     if not rows:
         wanted = "step times" if precision == "auto" else f"step times in {precision}"

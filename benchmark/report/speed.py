@@ -62,6 +62,11 @@ def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
         if tables[name]:
             parts += [f"## {title}", _table([line(row) for row in tables[name]])]
     notes = _notes([row for rows in tables.values() for row in rows], device)
+    if any(_was_shared(row) for rows in tables.values() for row in rows):
+        notes.append(
+            "By process: the ratio was measured in so many processes, which shared the steps; the lowest and the "
+            "highest of theirs. The ratio, the ms and the baseline's ms are each the median of the processes'."
+        )
     if tables["torchvision"]:
         notes.append(
             "Beside torchvision's models: bare loops with the same settings, taking turns, on noise of 224 pixels."
@@ -136,10 +141,15 @@ def _structure_line(row: Row) -> dict[str, str]:
 
 
 def _spread(row: Row) -> str:
-    """``1.005 to 1.030 (5)``; rows of before have none, and one process no other to differ from."""
-    if (row.get("processes") or 1) == 1:
+    """``1.005 to 1.030 (5)``: the lowest and the highest ratio, and how many processes there were."""
+    if not _was_shared(row):
         return NOTHING
     return f"{row['lowest ratio']:.3f} to {row['highest ratio']:.3f} ({row['processes']:.0f})"
+
+
+def _was_shared(row: Row) -> bool:
+    """Whether several processes shared the steps; tables of before lack the column."""
+    return (row.get("processes") or 1) > 1
 
 
 def _megabytes(count: float | None) -> str:
@@ -199,14 +209,12 @@ def _notes(rows: Sequence[Row], device: str) -> list[str]:
     return [
         f"{device}; batch {made['batch size']}; torch {made['torch']}, pytorch-lightning {made['lightning']}; "
         f"commit {made['commit']}.",
-        f"Medians of {made['steps']} steps of each loop; the loops of a row take turns in one process.",
+        f"Medians of {made['steps']} steps of each loop; the loops of a row take turns.",
         "Usual loop: torchvision's PIL transforms, a DataLoader with 2 workers, float32, NCHW, plain SGD. "
         "Bare loop: our settings on tensors that lie ready. Ours: Trainer, datamodule, metrics, callbacks.",
         "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "
         "TFLOP/s: 6 times the multiply-adds of a forward pass.",
         "What a structure costs: bare loops; memory beyond that of the process before the network.",
-        "A time ratio is the median of those of the processes that shared the steps; by process: the lowest and "
-        "the highest of them (how many).",
     ]
 
 

@@ -207,10 +207,10 @@ def time_in_turns(loops: Mapping[str, Loop], device: str, blocks: int, steps: in
     """Seconds of each of ``blocks`` times ``steps`` steps of several loops, which take turns."""
     made = {name: create(task) for name, (create, task) in loops.items()}
     watches = {name: Stopwatch(device) for name in made}
-    for step in made.values():
-        for _ in range(WARM_UP_STEPS):
-            step()
     with keeping_freed_memory():
+        for step in made.values():
+            for _ in range(WARM_UP_STEPS):
+                step()
         for _ in range(blocks):
             for name, step in made.items():
                 run_block(step, watches[name], steps)

@@ -1,6 +1,8 @@
-"""Measurements in processes of their own: what a process did before moves neither the times nor the peaks."""
+"""Measurements in fresh processes, one after another: what a process did before moves neither times nor peaks."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
@@ -10,20 +12,20 @@ from benchmark.speed.loops import Task
 from benchmark.speed.measure import Loop, peak_memory, time_in_turns
 
 PROCESSES = {"cpu": 5, "cuda": 1}
-"""In how many processes, one after another, networks are compared: on a CPU, where the ratio of two equal networks
-differs from process to process by several percent."""
+"""In how many processes, one after another, networks are compared: on a CPU a ratio differs by up to 0.2 from
+process to process (results/tables)."""
 
 T = TypeVar("T")
 
 
 class Times(NamedTuple):
-    """Seconds of each step of several loops, by process and by loop."""
+    """Seconds of each step, by process and by loop."""
 
     of_processes: Sequence[Mapping[str, Sequence[float]]]
 
     def median(self, loop: str) -> float:
-        """Seconds of a step, over all processes."""
-        return median(second for seconds in self.of_processes for second in seconds[loop])
+        """Seconds of a step: the median of the processes' medians."""
+        return median(median(seconds[loop]) for seconds in self.of_processes)
 
     def ratios(self, loop: str, baseline: str) -> list[float]:
         """The ratio of the two loops' medians in each process, which a slow minute leaves as it is."""
@@ -31,7 +33,7 @@ class Times(NamedTuple):
 
 
 def time_side_by_side(loops: Mapping[str, Loop], device: str, blocks: int, steps: int) -> Times:
-    """The loops in turns, in ``PROCESSES`` that share the blocks; each begins with another loop."""
+    """The loops in turns, in ``PROCESSES`` that share the blocks; another loop is the first in the next process."""
     processes = min(PROCESSES[device], blocks)
     names, found = list(loops), []
     for i in range(processes):
@@ -48,12 +50,19 @@ def in_its_own_process(measure: Callable[..., T], *arguments: object) -> T:
     A DataLoader's workers start there as they do here, not as that process itself: each would import torch anew.
     """
     usual = multiprocessing.get_start_method()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_processes_by, (usual,)) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (usual,)) as pool:
         return pool.submit(measure, *arguments).result()
 
 
-def _start_processes_by(method: str) -> None:
-    multiprocessing.set_start_method(method, force=True)
+def _begin(start_method: str) -> None:
+    multiprocessing.set_start_method(start_method, force=True)
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """Else a command that is killed would leave this process to measure on, and to disturb what comes next."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def memory_of_loop(task: Task, loop: str) -> int | None:

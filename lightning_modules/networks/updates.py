@@ -52,9 +52,18 @@ def look_ahead(state: State, beta: Tensor | float) -> Tensor:
     """
     if state.history is None:
         return (1 + beta) * state.x
+    return _computed_again(_interpolate, *state, beta)
+
+
+def _computed_again(function: Callable[..., Tensor], *arguments: Tensor | float) -> Tensor:
+    """``function(*arguments)``, of which compilers keep the arguments alone for the backward pass."""
     if torch.is_grad_enabled() and torch.compiler.is_compiling():
-        return checkpoint(_interpolate, *state, beta, use_reentrant=False)
-    return _interpolate(*state, beta)
+        return checkpoint(function, *arguments, use_reentrant=False)
+    return function(*arguments)
+
+
+def _momentum(x: Tensor, history: Tensor, beta: Tensor | float) -> Tensor:
+    return beta * (x - history)
 
 
 def _interpolate(x: Tensor, history: Tensor, beta: Tensor | float) -> Tensor:
@@ -187,8 +196,9 @@ class HeavyBall(UpdateRule):
         beta = self.beta[k - self.first]
         if self.reading == "residual":
             return State(look_ahead(state, beta).add_(t), state.x)
-        momentum = state.x if state.history is None else state.x - state.history
-        return State(t + beta * momentum, state.x)
+        if state.history is None:
+            return State(t + beta * state.x, state.x)
+        return State(t + _computed_again(_momentum, *state, beta), state.x)
 
 
 class TwoCoefficient(UpdateRule):

@@ -109,6 +109,14 @@ def test_of_one_network_the_fastest_counts_that_a_run_could_take(table):
         assert step_ms(found, 128) == pytest.approx(ms)
 
 
+@pytest.mark.parametrize(("name", "ms"), [("speed-cpu-one-loops.csv", 200), ("speed-gpu-one-loops.csv", 140)])
+def test_compiled_steps_count_where_auto_compiles(table, tmp_path, name, ms):
+    path = table("cifar_resnet20,bf16-mixed,off,128,200", "cifar_resnet20,bf16-mixed,default,128,140")
+    times = read_step_times(path.rename(tmp_path / name))
+    found = times.seconds_per_image(NetworkSpec("cifar_resnet20"), times.rows[0].multiply_adds, 128)
+    assert step_ms(found, 128) == pytest.approx(ms)
+
+
 def test_a_plan_by_a_speed_table(plan, table):
     """A millisecond an image."""
     path = table("cifar_resnet20,bf16-mixed,off,128,128", "cifar_hbnet56,bf16-mixed,off,128,400")

@@ -1,9 +1,13 @@
 """``speed`` measures what it says: every loop trains, turns are counted, tables follow from the rows."""
 
 import itertools
+import os
+import subprocess
 import sys
+import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -335,18 +339,49 @@ def test_fewer_blocks_than_processes(monkeypatch):
     assert [len(seconds) for of_loops in times.of_processes for seconds in of_loops.values()] == [3] * 4
 
 
-def test_medians_are_over_all_processes_and_ratios_of_each():
+def test_medians_are_of_the_processes_medians_and_ratios_of_each():
     times = processes.Times([{"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 2.0]}, {"a": [6.0], "b": [3.0]}])
-    assert (times.median("a"), times.median("b")) == (2.5, 2.0)
+    assert (times.median("a"), times.median("b")) == (4.0, 2.5)
     assert times.ratios("a", "b") == [1.0, 2.0]
 
 
-@pytest.mark.slow
-def test_loops_are_timed_in_a_fresh_process():
-    tasks = {name: (bare_loop, TINY.task(name)) for name in (NETWORK, "cifar_resnet20:depth=8")}
-    times = processes.time_side_by_side(tasks, "cpu", 2, 2)
-    assert [[len(s) for s in of_loops.values()] for of_loops in times.of_processes] == [[2, 2]] * 2
-    assert times.median(NETWORK) > 0
+def test_a_measurement_runs_in_a_process_of_its_own():
+    assert processes.in_its_own_process(os.getpid) != os.getpid()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
+def test_a_measurement_ends_with_a_command_that_is_killed(tmp_path):
+    """It writes down its process's number and then goes on for a minute."""
+    script, noted = tmp_path / "command.py", tmp_path / "pid"
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "from benchmark.speed.processes import in_its_own_process\n"
+        "def work(path):\n"
+        "    pathlib.Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    in_its_own_process(work, sys.argv[1])\n"
+    )
+    command = subprocess.Popen([sys.executable, script, noted])
+    wait_for(lambda: noted.exists() and noted.read_text())
+    command.kill()
+    command.wait()
+    wait_for(lambda: not is_alive(int(noted.read_text())))
+
+
+def wait_for(condition, seconds=40):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_alive(pid):
+    """Whether the process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
