@@ -147,8 +147,8 @@ class Speed:
     precision: str = "auto"
     """auto (bf16 where it is fast), 32-true or bf16-mixed; the usual loop is always in float32."""
     compile: str = "auto"
-    """auto (on a GPU graphs for small images, else default), off, default (of torch.compile), graphs (CUDA graphs,
-    replayed) or compiled-graphs (of compiled code)."""
+    """auto (on a GPU graphs for small images, else default where that can be; off on a CPU), off, default (of
+    torch.compile), graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code)."""
     batch_size: int = 128
     blocks: int = 10
     """Turns that each loop takes."""

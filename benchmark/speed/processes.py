@@ -12,7 +12,7 @@ from benchmark.speed.loops import Task
 from benchmark.speed.measure import Loop, peak_memory, time_in_turns
 
 PROCESSES = {"cpu": 5, "cuda": 1}
-"""In how many processes, one after another, networks are compared: on a CPU a ratio differs by up to 0.2 from
+"""In how many processes, one after another, networks are compared: on a CPU a ratio differs by up to 0.3 from
 process to process (results/tables)."""
 
 T = TypeVar("T")
