@@ -114,6 +114,23 @@ def test_networks_that_cannot_be_captured_are_named_before_training(monkeypatch,
         grid.check_networks(cells)
 
 
+@pytest.fixture
+def offer(monkeypatch, tmp_path):
+    """Compilers on the path, a variable that names one or is not set, Python's headers or none."""
+
+    def offer(compilers, variable, named, headers):
+        if named:
+            monkeypatch.setenv(variable, named)
+        else:
+            monkeypatch.delenv(variable, raising=False)
+        if headers:
+            (tmp_path / "Python.h").touch()
+        monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in compilers else None)
+        monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
+
+    return offer
+
+
 @pytest.mark.parametrize(
     ("compilers", "cc", "headers", "expected"),
     [
@@ -125,17 +142,10 @@ def test_networks_that_cannot_be_captured_are_named_before_training(monkeypatch,
     ],
 )
 def test_gpus_without_a_c_compiler_or_pythons_headers_do_not_compile(
-    monkeypatch, tmp_path, compilers, cc, headers, expected
+    monkeypatch, offer, compilers, cc, headers, expected
 ):
-    if cc:
-        monkeypatch.setenv("CC", cc)
-    else:
-        monkeypatch.delenv("CC", raising=False)
-    if headers:
-        (tmp_path / "Python.h").touch()
+    offer(compilers, "CC", cc, headers)
     monkeypatch.setattr(machine, "has_triton", lambda: True)
-    monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in compilers else None)
-    monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
     assert machine.can_compile("cuda") is expected
 
 
@@ -149,17 +159,9 @@ def test_gpus_without_a_c_compiler_or_pythons_headers_do_not_compile(
         ("darwin", None, True, True),
     ],
 )
-def test_cpus_compile_on_demand_where_a_cxx_compiler_is(monkeypatch, tmp_path, system, cxx, headers, expected):
+def test_cpus_compile_on_demand_where_a_cxx_compiler_is(monkeypatch, offer, system, cxx, headers, expected):
+    offer(["clang++"] if system == "darwin" or cxx else ["g++"], "CXX", cxx, headers)
     monkeypatch.setattr(machine.sys, "platform", system)
-    if cxx:
-        monkeypatch.setenv("CXX", cxx)
-    else:
-        monkeypatch.delenv("CXX", raising=False)
-    if headers:
-        (tmp_path / "Python.h").touch()
-    found = ["clang++"] if system == "darwin" or cxx else ["g++"]
-    monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in found else None)
-    monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
     assert machine.can_compile("cpu") is expected
 
 
