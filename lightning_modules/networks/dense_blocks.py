@@ -122,7 +122,56 @@ class DenseBlock(nn.Module):
 
 def concatenate(features: Sequence[Tensor]) -> Tensor:
     """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
-    return features[0] if len(features) == 1 else torch.cat(tuple(features), 1)
+    first, *others = features
+    return torch.cat([first, *map(CopiedGradient.apply, others)], 1) if others else first
+
+
+class CopiedGradient(torch.autograd.Function):
+    """x as a part of a concatenation, with a gradient that on a CPU is a copy.
+
+    Otherwise it is a slice, a few channels of each pixel, to which a CPU adds other gradients several times slower
+    than it copies it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        return gradient.clone() if gradient.device.type == "cpu" else gradient
+
+
+class WeightedSum(torch.autograd.Function):
+    """new + sum_j c_j x_j in one pass over memory for each term, of scalars c (n,) and x_1, ..., x_n of one shape.
+
+    Products and sums on their own are two passes.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(new: Tensor, factors: Tensor, *features: Tensor) -> Tensor:
+        for factor, x in zip(factors.to(new.dtype), features, strict=True):
+            new = torch.addcmul(new, factor, x)
+        return new
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, ...]:
+        factors, *features = ctx.saved_tensors
+        of_factors = torch.stack([(gradient * x).sum() for x in features])
+        of_features = (gradient * factor for factor in factors.to(gradient.dtype))
+        return gradient, of_factors.to(factors.dtype), *of_features
 
 
 @contextmanager
@@ -158,9 +207,9 @@ def read_factors(betas: Sequence[float], input_factor: float | None = None) -> l
 class MultiStepDenseBlock(DenseBlock):
     """AGD-Net's block: DenseNet's layers under Nesterov's multi-step coefficients.
 
-    Fixed coefficients need no sum over all earlier features: the linear terms of layer k are -r_k with
-    r_k = beta_{k+1} (x_k + r_{k-1}), r_0 = 0, which is the table's own recursion. Learned coefficients start from
-    the table's rows, k + 1 scalars in layer k, and no recursion holds.
+    Fixed coefficients need no sum over all earlier features: the linear terms of layer k are -beta_{k+1} u_k with
+    u_k = x_k + beta_k u_{k-1}, u_1 = x_1, which is the table's own recursion. Learned coefficients start from the
+    table's rows, k + 1 scalars in layer k, and no recursion holds.
 
     Args:
         reading, coefficients: see ``updates``.
@@ -206,12 +255,10 @@ class MultiStepDenseBlock(DenseBlock):
                 if self.reading == "residual":
                     new = new + past[-1]
                 elif self.learned:
-                    new = new + past[-1]
-                    for factor, x_j in zip(-self.table[k][1:], past, strict=True):
-                        new = new + factor * x_j
+                    new = WeightedSum.apply(new + past[-1], -self.table[k][1:], *past)
                 else:
-                    momentum = self.betas[k + 1] * (past[-1] if momentum is None else past[-1] + momentum)
-                    new = new - momentum
+                    momentum = past[-1] if k == 1 else torch.add(past[-1], momentum, alpha=self.betas[k])
+                    new = torch.sub(new, momentum, alpha=self.betas[k + 1])
             features = self.grow(features, new)
             past = [*past, new] if self.learned and self.reading == "fixed_point" else [new]
         return concatenate(features)

@@ -18,6 +18,7 @@ CASES = [
     ("cifar_agdresnet20", {"depth": 14, "method": "nesterov_multi_step"}),
     ("cifar_densenet40", {"depth": 10}),
     ("cifar_agdnet40", {"depth": 10}),
+    ("cifar_agdnet40", {"depth": 13, "coefficients": "learned"}),
     ("cifar_agdnet40", {"depth": 10, "reading": "residual", "coefficients": "learned"}),
 ]
 

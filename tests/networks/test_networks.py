@@ -125,8 +125,9 @@ def test_fixed_agdnet_equals_learned_at_its_start(reading, bottleneck, float64):
 @pytest.mark.parametrize("reading", ["residual", "fixed_point"])
 @pytest.mark.parametrize("coefficients", ["learned", "fixed"])
 @pytest.mark.parametrize("input_factor", [None, 0.75])
-def test_agdnet_layer_by_hand(reading, coefficients, input_factor):
-    """The block's formula, written out with every x_j kept."""
+@pytest.mark.parametrize("memory_efficient", [False, True])
+def test_agdnet_layer_by_hand(reading, coefficients, input_factor, memory_efficient, float64):
+    """The block's formula and its gradients, written out with every x_j kept."""
     from lightning_modules.networks.dense_blocks import MultiStepDenseBlock
     from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 
@@ -136,8 +137,12 @@ def test_agdnet_layer_by_hand(reading, coefficients, input_factor):
         for row in table[1:]:
             row[0] = input_factor
     options = {"reading": reading, "coefficients": coefficients, "input_factor": input_factor}
-    block = MultiStepDenseBlock(6, 4, 3, False, 0.0, **options).eval()
-    x = [torch.randn(2, 6, 8, 8)]
+    block = MultiStepDenseBlock(6, 4, 3, False, 0.0, **options, memory_efficient=memory_efficient).eval()
+    if coefficients == "learned":
+        for row, values in zip(block.table, table, strict=True):
+            assert torch.allclose(row.detach(), torch.tensor(values))
+        table = block.table
+    x = [images(size=8).double()[:, :1].repeat(1, 6, 1, 1).requires_grad_()]
     for k, layer in enumerate(block.layers):
         received = torch.relu(layer.norm1(torch.cat(x, 1)))
         parts = received.split([6] + [3] * k, 1)
@@ -147,7 +152,24 @@ def test_agdnet_layer_by_hand(reading, coefficients, input_factor):
             if reading == "fixed_point":
                 new = new - sum(table[k][j] * x[j] for j in range(1, k + 1))
         x.append(new)
-    assert torch.allclose(block(x[0]), torch.cat(x, 1), atol=1e-5)
+    by_hand, result = torch.cat(x, 1), block(x[0])
+    assert torch.allclose(result, by_hand, rtol=1e-10)
+    direction = torch.randn_like(result)
+    wanted = [x[0], *block.parameters()]
+    for ours, theirs in zip(*(torch.autograd.grad(y, wanted, direction) for y in (result, by_hand)), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-8)
+
+
+def test_a_weighted_sum_differentiates_twice(float64):
+    from lightning_modules.networks.dense_blocks import WeightedSum
+
+    shapes = [(2, 3), (2,), (2, 3), (2, 3)]
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    new, factors, *features = tensors
+    by_hand = new + factors[0] * features[0] + factors[1] * features[1]
+    assert torch.allclose(WeightedSum.apply(*tensors), by_hand, rtol=1e-10)
+    assert torch.autograd.gradcheck(WeightedSum.apply, tensors)
+    assert torch.autograd.gradgradcheck(WeightedSum.apply, tensors)
 
 
 def test_nesterovs_layers_read_a_blocks_input_once_unless_it_has_a_factor():
