@@ -51,7 +51,13 @@ def in_its_own_process(measure: Callable[..., T], *arguments: object) -> T:
     """
     usual = multiprocessing.get_start_method()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (usual,)) as pool:
-        return pool.submit(measure, *arguments).result()
+        future = pool.submit(measure, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:  # which may have come to this process alone
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
 
 
 def _begin(start_method: str) -> None:

@@ -1,6 +1,7 @@
 """Processes that measure are fresh, share the steps and end with the command."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,22 +65,26 @@ def test_a_measurement_runs_in_a_process_of_its_own():
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
-def test_a_measurement_ends_with_a_command_that_is_killed(tmp_path):
-    """It writes down its process's number and then goes on for a minute."""
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_measurement_ends_with_the_command(tmp_path, stop):
+    """It writes down its process's number and goes on for ten minutes; the signal comes to the command alone."""
     script, noted = tmp_path / "command.py", tmp_path / "pid"
     script.write_text(
         "import os, pathlib, sys, time\n"
         "from benchmark.speed.processes import in_its_own_process\n"
         "def work(path):\n"
         "    pathlib.Path(path).write_text(str(os.getpid()))\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
         "    in_its_own_process(work, sys.argv[1])\n"
     )
     command = subprocess.Popen([sys.executable, script, noted])
     wait_for(lambda: noted.exists() and noted.read_text())
-    command.kill()
-    command.wait()
+    command.send_signal(stop)
+    try:
+        command.wait(timeout=40)
+    finally:
+        command.kill()
     wait_for(lambda: not is_alive(int(noted.read_text())))
 
 
