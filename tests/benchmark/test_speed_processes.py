@@ -65,7 +65,7 @@ def test_a_measurement_runs_in_a_process_of_its_own():
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_measurement_ends_with_the_command(tmp_path, stop):
     """It writes down its process's number and goes on for ten minutes; the signal comes to the command alone."""
     script, noted = tmp_path / "command.py", tmp_path / "pid"
