@@ -1,6 +1,5 @@
 """Processes that measure are fresh, share the steps and end with the command."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -58,10 +57,6 @@ def test_medians_are_of_the_processes_medians_and_ratios_of_each():
     times = processes.Times([{"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 2.0]}, {"a": [6.0], "b": [3.0]}])
     assert (times.median("a"), times.median("b")) == (4.0, 2.5)
     assert times.ratios("a", "b") == [1.0, 2.0]
-
-
-def test_a_measurement_runs_in_a_process_of_its_own():
-    assert processes.in_its_own_process(os.getpid) != os.getpid()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")

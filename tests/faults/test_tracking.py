@@ -129,7 +129,7 @@ def test_without_a_key_runs_are_kept_offline(command, tmp_path, uninterrupted, a
     [
         ("http://127.0.0.1:9", "cannot be reached: [Errno 111] Connection refused"),
         pytest.param("http://nowhere.invalid", "nowhere.invalid", marks=pytest.mark.slow),
-        ("silent", "does not answer within 5 s"),
+        pytest.param("silent", "does not answer within 5 s", marks=pytest.mark.slow),
         pytest.param("answering", "", marks=pytest.mark.slow),
     ],
     ids=["refused", "unknown name", "silent", "silent later"],
