@@ -163,6 +163,7 @@ def inline(command, tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_recorded_once_and_the_other_is_that_of_the_inline_engine(
     on_ray, inline, command, tmp_path
 ):
