@@ -75,6 +75,7 @@ def test_a_measurement_ends_with_the_command(tmp_path, stop):
     )
     command = subprocess.Popen([sys.executable, script, noted])
     wait_for(lambda: noted.exists() and noted.read_text())
+    assert int(noted.read_text()) != command.pid
     command.send_signal(stop)
     try:
         command.wait(timeout=40)

@@ -142,7 +142,7 @@ def test_agdnet_layer_by_hand(reading, coefficients, input_factor, memory_effici
         for row, values in zip(block.table, table, strict=True):
             assert torch.allclose(row.detach(), torch.tensor(values))
         table = block.table
-    x = [images(size=8).double()[:, :1].repeat(1, 6, 1, 1).requires_grad_()]
+    x = [torch.randn(2, 6, 8, 8, requires_grad=True)]
     for k, layer in enumerate(block.layers):
         received = torch.relu(layer.norm1(torch.cat(x, 1)))
         parts = received.split([6] + [3] * k, 1)
