@@ -68,7 +68,7 @@ def has_fast_bf16(device: str) -> bool:
 
 NEEDED_TO_COMPILE = {
     "cuda": "Triton (a GPU of compute capability 7.0 or more), a C compiler and Python's headers",
-    "cpu": "a C++ compiler (g++, or what CXX names) and Python's headers",
+    "cpu": "a C++ compiler that works (g++, or what CXX names) and Python's headers",
 }
 """By device: what ``torch.compile`` builds with. Triton builds what starts its kernels with a C compiler."""
 
@@ -79,8 +79,16 @@ def can_compile(device: str) -> bool:
         return False
     if device == "cpu":
         usual = "clang++" if sys.platform == "darwin" else "g++"
-        return shutil.which(os.environ.get("CXX", usual)) is not None
+        return _works(os.environ.get("CXX", usual))
     return has_triton() and bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+
+
+def _works(compiler: str) -> bool:
+    """Whether it is there and starts: one whose libraries are missing does not."""
+    try:
+        return subprocess.run([compiler, "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:

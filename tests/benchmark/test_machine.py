@@ -81,7 +81,7 @@ def test_what_graphs_cannot_do_or_do_not_speed_up_is_compiled(monkeypatch, optio
     [
         ("cuda", "compiled-graphs", r"--compile compiled-graphs needs Triton .*a C compiler and .* take graphs"),
         ("cuda", True, r"--compile default needs Triton .*a C compiler and Python's headers; take off"),
-        ("cpu", True, r"--compile default needs a C\+\+ compiler \(g\+\+, or what CXX names\) and .* take off"),
+        ("cpu", True, r"--compile default needs a C\+\+ compiler that works \(g\+\+, or what CXX names\) and .* take off"),
     ],
 )
 def test_compiling_without_a_compiler(monkeypatch, device, way, message):
@@ -116,16 +116,21 @@ def test_networks_that_cannot_be_captured_are_named_before_training(monkeypatch,
 
 @pytest.fixture
 def offer(monkeypatch, tmp_path):
-    """Compilers on the path, a variable that names one or is not set, Python's headers or none."""
+    """Compilers on the path that start or do not, a variable that names one or none, Python's headers or none."""
+    path = tmp_path / "path"
+    path.mkdir()
 
-    def offer(compilers, variable, named, headers):
+    def offer(compilers, variable, named, headers, starts=True):
         if named:
             monkeypatch.setenv(variable, named)
         else:
             monkeypatch.delenv(variable, raising=False)
         if headers:
             (tmp_path / "Python.h").touch()
-        monkeypatch.setattr(machine.shutil, "which", lambda name: name if name in compilers else None)
+        for name in compilers:
+            (path / name).write_text(f"#!/bin/sh\nexit {0 if starts else 1}\n")
+            (path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(path))
         monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path))
 
     return offer
@@ -150,17 +155,20 @@ def test_gpus_without_a_c_compiler_or_pythons_headers_do_not_compile(
 
 
 @pytest.mark.parametrize(
-    ("system", "cxx", "headers", "expected"),
+    ("system", "cxx", "headers", "starts", "expected"),
     [
-        ("linux", None, True, True),
-        ("linux", None, False, False),
-        ("linux", "icpx", True, False),
-        ("linux", "clang++", True, True),
-        ("darwin", None, True, True),
+        ("linux", None, True, True, True),
+        ("linux", None, False, True, False),
+        ("linux", None, True, False, False),
+        ("linux", "icpx", True, True, False),
+        ("linux", "clang++", True, True, True),
+        ("darwin", None, True, True, True),
     ],
 )
-def test_cpus_compile_on_demand_where_a_cxx_compiler_is(monkeypatch, offer, system, cxx, headers, expected):
-    offer(["clang++"] if system == "darwin" or cxx else ["g++"], "CXX", cxx, headers)
+def test_cpus_compile_on_demand_where_a_cxx_compiler_works(
+    monkeypatch, offer, system, cxx, headers, starts, expected
+):
+    offer(["clang++"] if system == "darwin" or cxx else ["g++"], "CXX", cxx, headers, starts)
     monkeypatch.setattr(machine.sys, "platform", system)
     assert machine.can_compile("cpu") is expected
 
