@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 COMPILED = [CASES[1], CASES[2], CASES[4]]
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("way", "name", "options"),
     [*((GRAPHS, *case) for case in CASES), *((COMPILED_GRAPHS, *case) for case in COMPILED)],
