@@ -4,7 +4,9 @@ The same records and the same matplotlib give the same bytes.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,22 +15,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.ledger import Record
-from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
+from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, STYLE, line_styles, write_figure
 from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
-PANEL = (4.2, 3.0)  # inches
-LEGEND_LINE = 0.2  # inches
-LEGEND_COLUMNS = 2  # of entries under each panel
-PANELS_PER_LINE = 2
+PANEL = (4.0, 3.0)  # inches
+LEGEND_SIZE, LEGEND_LINE = 7.5, 0.16  # points, inches
+LINES_TOGETHER = len(OKABE_ITO)
+"""In one panel; more could not be told apart by their colours."""
+
+
+class Panel(NamedTuple):
+    """A data set's curves of these rows of the table."""
+
+    dataset: str
+    rows: list[str]
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
     """Plot test (or validation) error in percent against epochs: a line a row, its mean over seeds and their range.
 
     Returns:
-        The paths: an SVG and a PNG for each section of the table with a finished run that has metrics, with a panel
-        for each data set.
+        The paths: an SVG and a PNG for each section of the table with a finished run that has metrics. Each data
+        set has a panel, or one for each baseline and what is compared with it where the lines are many.
 
     Raises:
         UserError: no records, a damaged one, or runs that must not share a plot.
@@ -52,52 +61,65 @@ def curve(records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(epochs) + 1, np.array([[run[epoch] for epoch in epochs] for run in runs])
 
 
-def _panels(section: Section) -> list[str]:
-    return [d for d in section.datasets if any(r.metrics for r in section.of(dataset=d, status="done"))]
+def _panels(section: Section) -> list[list[Panel]]:
+    """Those of each data set that has curves."""
+    drawn = {d: [row for row in section.rows if _runs(section, row, d)] for d in section.datasets}
+    return [[Panel(d, together) for together in _families(section, rows)] for d, rows in drawn.items() if rows]
+
+
+def _runs(section: Section, row: str, dataset: str) -> list[Record]:
+    return [record for record in section.of(row, dataset, "done") if record.metrics]
+
+
+def _families(section: Section, rows: list[str]) -> list[list[str]]:
+    """All rows, or if they are many each baseline with its rows; last, together, those beside nothing."""
+    if len(rows) <= LINES_TOGETHER:
+        return [rows]
+    families: dict[str, list[str]] = {}
+    for row in rows:
+        families.setdefault(section.baseline(row) or row, []).append(row)
+    alone = [family[0] for family in families.values() if len(family) == 1]
+    return [family for family in families.values() if len(family) > 1] + ([alone] if alone else [])
+
+
+def _in_lines(panels: list[list[Panel]]) -> list[list[Panel]]:
+    """Data sets with one panel each two by two; else each begins a line."""
+    most = max(map(len, panels))
+    groups = [list(chain.from_iterable(panels))] if most == 1 else panels
+    across = 2 if most == 1 else most if most <= 4 else 3
+    return [group[i : i + across] for group in groups for i in range(0, len(group), across)]
 
 
 def _figure(section: Section) -> Figure:
-    panels = _panels(section)
-    across = min(len(panels), PANELS_PER_LINE)
-    down = -(-len(panels) // across)
-    legend_lines = -(-len(section.rows) // (LEGEND_COLUMNS * across)) + 1
-    width, height = PANEL[0] * across, PANEL[1] * down + LEGEND_LINE * legend_lines
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    styles = dict(zip(section.rows, line_styles(), strict=False))
-    lines = {}
-    for ax, dataset in zip(axes, panels, strict=False):
-        lines |= _draw_panel(ax, section, dataset, styles)
-    for ax in list(axes)[len(panels) :]:
-        ax.set_visible(False)
-    ordered = [row for row in section.rows if row in lines]
-    figure.legend(
-        [lines[row] for row in ordered],
-        [section.label(row) for row in ordered],
-        loc="outside lower center",
-        ncols=min(LEGEND_COLUMNS * across, len(ordered)),
-    )
+    lines = _in_lines(_panels(section))
+    across = max(map(len, lines))
+    legends = LEGEND_LINE * sum(max(len(panel.rows) for panel in line) for line in lines)
+    figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * len(lines) + legends), layout="constrained")
+    grid = figure.subplots(len(lines), across, squeeze=False)
+    first: dict[str, Axes] = {}
+    for axes, line in zip(grid, lines, strict=True):
+        for ax in axes[len(line) :]:
+            ax.set_visible(False)
+        for ax, panel in zip(axes, line, strict=False):
+            ax.sharey(first.setdefault(panel.dataset, ax))
+            _draw_panel(ax, section, panel)
+    for dataset, ax in first.items():
+        if all(row["eval_error"] for record in section.of(None, dataset, "done") for row in record.metrics):
+            _use_log_scale(ax)
     figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 
-def _draw_panel(ax: Axes, section: Section, dataset: str, styles: dict) -> dict:
-    lines, smallest = {}, np.inf
-    for row, (colour, dash) in styles.items():
-        records = [r for r in section.of(row, dataset, "done") if r.metrics]
-        if not records:
-            continue
-        epochs, errors = curve(records)
-        (lines[row],) = ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash)
-        if len(records) > 1:
+def _draw_panel(ax: Axes, section: Section, panel: Panel) -> None:
+    for row, (colour, dash) in zip(panel.rows, line_styles(), strict=False):
+        epochs, errors = curve(runs := _runs(section, row, panel.dataset))
+        ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash, label=section.label(row))
+        if len(runs) > 1:
             ax.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
-        smallest = min(smallest, errors.min())
     images = "validation" if section.held_out else "test"
-    ax.set(title=data_label(dataset), xlabel="epochs trained", ylabel=f"{images} error (%)")
+    ax.set(title=data_label(panel.dataset), xlabel="epochs trained", ylabel=f"{images} error (%)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if smallest > 0:
-        _use_log_scale(ax)
-    return lines
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.21), fontsize=LEGEND_SIZE, borderpad=0)
 
 
 def _use_log_scale(ax: Axes) -> None:

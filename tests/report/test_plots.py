@@ -47,6 +47,23 @@ def test_panels_without_a_data_set_are_hidden(results, add_run):
     assert len(re.findall('id="axes_', picture.read_text())) == 3
 
 
+def test_more_lines_than_colours_go_beside_their_baselines(results, add_run):
+    """Those without another line beside them share the last panel."""
+
+    def panels(*rows):
+        for row in rows:
+            add_run(row)
+        picture, _ = write_learning_curves(EXPERIMENT, results)
+        return len(re.findall('id="axes_', picture.read_text()))
+
+    heavy_ball = ("cifar_hbnet20", "cifar_hbnet20-fixed", "cifar_hbnet20-free")
+    nesterov = ("cifar_agdresnet20", "cifar_agdresnet20-multi_step")
+    assert panels("cifar_resnet20", *heavy_ball, *nesterov, "cifar_plain20") == 1
+    assert panels("cifar_hbnet20-fixed_point") == 2
+    assert panels("cifar_resnet56") == 3
+    assert panels("cifar_densenet22") == 3
+
+
 def test_nothing_to_draw(results, add_run):
     add_run(status="diverged")
     assert write_learning_curves(EXPERIMENT, results) == []
