@@ -6,6 +6,7 @@ The same records and the same matplotlib give the same bytes.
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from benchmark.report.sections import Section, data_label, read_sections
 from benchmark.specs import Experiment
 
 PANEL = (4.0, 3.0)  # inches
-LEGEND_SIZE, LEGEND_LINE = 7.5, 0.16  # points, inches
+LEGEND_SIZE, LEGEND_LINE, LEGEND_WIDTH = 7.5, 0.16, 55  # points, inches, characters
 LINES_TOGETHER = len(OKABE_ITO)
 """In one panel; more could not be told apart by their colours."""
 
@@ -93,7 +94,7 @@ def _in_lines(panels: list[list[Panel]]) -> list[list[Panel]]:
 def _figure(section: Section) -> Figure:
     lines = _in_lines(_panels(section))
     across = max(map(len, lines))
-    legends = LEGEND_LINE * sum(max(len(panel.rows) for panel in line) for line in lines)
+    legends = LEGEND_LINE * sum(max(_legend_lines(section, panel) for panel in line) for line in lines)
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * len(lines) + legends), layout="constrained")
     grid = figure.subplots(len(lines), across, squeeze=False)
     first: dict[str, Axes] = {}
@@ -110,10 +111,18 @@ def _figure(section: Section) -> Figure:
     return figure
 
 
+def _name(section: Section, row: str) -> str:
+    return fill(section.label(row), LEGEND_WIDTH)
+
+
+def _legend_lines(section: Section, panel: Panel) -> int:
+    return sum(_name(section, row).count("\n") + 1 for row in panel.rows)
+
+
 def _draw_panel(ax: Axes, section: Section, panel: Panel) -> None:
     for row, (colour, dash) in zip(panel.rows, line_styles(), strict=False):
         epochs, errors = curve(runs := _runs(section, row, panel.dataset))
-        ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash, label=section.label(row))
+        ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash, label=_name(section, row))
         if len(runs) > 1:
             ax.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
     images = "validation" if section.held_out else "test"
