@@ -61,6 +61,8 @@ def main() -> None:
 
 def _parse(arguments: list[str]) -> Command:
     """tyro's parser, with examples below a command's help and its boxed error message folded into one line."""
+    if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in arguments):
+        raise UserError("an argument is empty; a variable of the shell may not be set")
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
@@ -210,9 +212,8 @@ def _show(command: List | Show) -> int:
 def _compare(command: Compare) -> int:
     experiments = [get_experiment(command.experiment)] if command.experiment else list(EXPERIMENTS.values())
 
-    from benchmark.ledger import write_atomically
     from benchmark.report.compare import compare_sections, read_results
-    from benchmark.report.compare_tables import comparison_frame, comparison_text
+    from benchmark.report.compare_tables import comparison_text, write_comparison
     from benchmark.revisions import open_results
 
     with open_results(command.a) as a, open_results(command.b) as b:
@@ -229,7 +230,7 @@ def _compare(command: Compare) -> int:
         print(comparison_text(f"{experiment.name}: A = {a.name}, B = {b.name}", sections))
         compared += sections
     if command.csv:
-        write_atomically(command.csv, comparison_frame(compared).to_csv(index=False, lineterminator="\n"))
+        write_comparison(compared, command.csv)
         print(f"wrote {command.csv}")
     return 0
 

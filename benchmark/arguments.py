@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from benchmark.specs import NetworkSpec, Row
 
 DERIVED = {"num_classes": "data", "in_channels": "data", "steps": "depth"}
 """A network's arguments that are not options, and what they follow from."""
+
+RESERVED = ("self", "name")
+"""Words of Python's and of the registry's in a network's call."""
+
+BETWEEN_OPTIONS = re.compile(r",(?![^\[\](){}]*[\])}])")
+"""Commas, but those inside brackets, as in ``widths=[8,16]``."""
 
 
 def parse_seeds(words: Iterable[str]) -> list[int]:
@@ -55,10 +62,14 @@ def parse_network(text: str) -> Row:
     """
     name, _, rest = text.partition(":")
     options = {}
-    for item in filter(None, rest.split(",")):
+    for item in filter(None, BETWEEN_OPTIONS.split(rest)):
         key, equals, value = item.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"option {item!r} of {name} is not name=value; write e.g. {name}:reading=fixed_point")
+        if key in RESERVED:
+            raise UserError(f"{name} has no option {key}; see python -m benchmark show {name}")
+        if key in options:
+            raise UserError(f"option {key} of {name} is given twice; leave out one of them")
         if key in DERIVED:
             raise UserError(f"option {key} of {name} follows from the {DERIVED[key]}; leave it out")
         options[key] = read_table(Path(value)) if key == "table" else _value(value)

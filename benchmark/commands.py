@@ -123,7 +123,7 @@ class Compare:
     experiment: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """One experiment; by default all that both have."""
     csv: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write the numbers to this file; nothing is written without it."""
+    """Also write the numbers to this file, a new one or such a table; nothing is written without it."""
 
 
 @dataclass(frozen=True)

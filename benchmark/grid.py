@@ -52,6 +52,7 @@ def select_cells(
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
         raise UserError(f"{experiment.name} has no profile {profile!r}; {closest(profile, experiment.profiles)}")
+    datasets, networks = list(dict.fromkeys(datasets)), list(dict.fromkeys(networks))
     for name in datasets:
         if name not in experiment.datasets:
             raise UserError(f"{experiment.name} has no data set {name!r}; {closest(name, experiment.datasets)}")

@@ -215,7 +215,7 @@ def _read_record(path: Path) -> Record:
     result = _read_result(path)
     try:
         cell, seed = cell_from_dict(result["spec"]), int(result["seed"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not a run record: {error!r}; remove it or restore it") from error
     expected = run_id(cell, seed)
     in_place = path.parent.name == result.get("run_id") == expected and path.parents[1].name == cell.experiment
@@ -258,7 +258,17 @@ def _digest(result: Mapping[str, Any]) -> str:
 
 
 def _sha256_of_file(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    """None if there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _json(value: Any) -> str:

@@ -138,6 +138,10 @@ class ArrayDataModule(pl.LightningDataModule):
         arrays = self._loaded()
         return self._batches(arrays.test_images, arrays.test_labels)
 
+    def predict_dataloader(self) -> Batches:
+        """The test images, with their labels."""
+        return self.test_dataloader()
+
     def _batches(self, images: Tensor, labels: Tensor, batch_size: int | None = None, **options: Any) -> Batches:
         if self.trainer:
             options["device"] = self.trainer.strategy.root_device

@@ -143,6 +143,10 @@ class ImageNetDataModule(pl.LightningDataModule):
         images = self._images(self.listing.test)
         return self._stream(images, torch.arange(len(images)), self.eval_batch_size)
 
+    def predict_dataloader(self) -> ImageStream:
+        """The test images, with their labels."""
+        return self.test_dataloader()
+
     def _images(self, split: Split, augment: bool = False) -> Photographs:
         return Photographs(self._pixels(split), split.labels, self.image_size, augment, self.seed)
 

@@ -67,7 +67,7 @@ class LitClassifier(pl.LightningModule):
     Raises:
         ValueError: unknown network (closest names given), option, recipe field or schedule; CUDA graphs of a
             memory_efficient network with dropout; or a checkpoint that is loaded is of another network of this name
-            (``network_definition``).
+            (``network_definition``). Later, the data have more classes than the network.
     """
 
     def __init__(
@@ -94,6 +94,14 @@ class LitClassifier(pl.LightningModule):
         self.test_metrics = torch.nn.ModuleDict({"loss": MeanLoss(), "accuracy": _accuracy(num_classes)})
         if num_classes > 5:
             self.test_metrics["top5_accuracy"] = _accuracy(num_classes, top_k=5)
+
+    def setup(self, stage: str) -> None:
+        """Raises:
+        ValueError: the datamodule has more classes than the network.
+        """
+        classes = getattr(self.trainer.datamodule, "num_classes", 0)
+        if classes > (outputs := self.hparams.num_classes):
+            raise ValueError(f"the data have {classes} classes, the network {outputs}; give num_classes={classes}")
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, num_classes)."""
@@ -122,6 +130,10 @@ class LitClassifier(pl.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._step(batch, self.test_metrics)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor] | Tensor, batch_idx: int) -> Tensor:
+        """Images, with labels or without -> logits (B, num_classes)."""
+        return self(batch if isinstance(batch, Tensor) else batch[0])
 
     def on_train_epoch_end(self) -> None:
         loss = self._log_metrics("train", self.train_metrics)

@@ -19,19 +19,23 @@ DEFAULTS: dict[str, Any] = {
     "milestones": (0.5, 0.75),
 }
 SCHEDULES = ("step", "one_cycle")
+LOWEST = {"epochs": 1, "learning_rate": 0, "momentum": 0, "weight_decay": 0}
 
 
 def resolve_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """``DEFAULTS`` with ``recipe`` laid over them.
 
     Raises:
-        ValueError: unknown field or schedule.
+        ValueError: unknown field or schedule, or a number that is out of range.
     """
     if unknown := sorted(set(recipe) - set(DEFAULTS)):
         raise ValueError(f"unknown recipe fields {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}")
     resolved = {**DEFAULTS, **recipe}
     if resolved["schedule"] not in SCHEDULES:
         raise ValueError(f"unknown schedule {resolved['schedule']!r}; valid: {', '.join(SCHEDULES)}")
+    for name, lowest in LOWEST.items():
+        if not (isinstance(value := resolved[name], int | float) and lowest <= value < math.inf):
+            raise ValueError(f"{name} is {value!r}; it must be a finite number from {lowest} on")
     return resolved
 
 

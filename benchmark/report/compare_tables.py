@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from benchmark.commits import commit_name
-from benchmark.ledger import Record
+from benchmark.errors import UserError
+from benchmark.ledger import Record, write_atomically
 from benchmark.report.compare import Change, ComparedSection, Side
 from benchmark.report.layout import NOTHING, Column, Grid, Text, difference_text, signed, summary_text
 from benchmark.report.markdown import to_markdown
@@ -33,6 +35,25 @@ def comparison_frame(sections: Iterable[ComparedSection]) -> pd.DataFrame:
     """
     rows = [_numbers(section, change) for section in sections for change in section.changes]
     return rounded(pd.DataFrame(rows)).astype({f"{side} {name}": "Int64" for side in "AB" for name in SIZES})
+
+
+def write_comparison(sections: Iterable[ComparedSection], path: Path) -> None:
+    """Write ``comparison_frame`` as csv.
+
+    Raises:
+        UserError: something else is at ``path``, such as a record, which would be lost, or it cannot be written.
+    """
+    table = comparison_frame(sections).to_csv(index=False, lineterminator="\n")
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            heading = file.readline()
+    except FileNotFoundError:
+        heading = ""
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    if heading and not table.startswith(heading):
+        raise UserError(f"{path} is not a table of compare --csv, and is left as it is; give another name")
+    write_atomically(path, table)
 
 
 def _grid(section: ComparedSection) -> Grid:

@@ -90,6 +90,10 @@ def test_compare_and_sorted_tables(run_in_process, two_results):
     done = run_in_process("compare", a, b, "--experiment", "quickstart", "--csv", file)
     assert done.stdout.endswith(f"wrote {file}\n")
     assert [line.split(",")[3] for line in file.read_text().splitlines()] == ["row", "resnet14", "densenet10"]
+    assert run_in_process("compare", a, b, "--csv", file).returncode == 0
+    record = next(path for path in before if path.name == "result.json")
+    assert_mistake(run_in_process("compare", a, b, "--csv", record), f"{record} is not a table of compare --csv")
+    assert record.read_bytes() == before[record]
     assert_mistake(run_in_process("compare", a, b, "--experiment", "cifar"), "no finished runs of cifar in both")
     (b / "runs/quickstart").rename(b / "runs/elsewhere")
     words = ("no finished runs of one experiment in both", f"{a} has quickstart", f"{b} has none")

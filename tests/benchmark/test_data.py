@@ -52,9 +52,9 @@ def test_data_sets_that_a_folder_does_not_hold_are_left_out_with_a_note(tmp_path
 
 
 def test_a_row_named_as_a_network_keeps_its_protocol(tmp_path):
-    """Without augmentation dense networks drop out, however they are asked for."""
+    """Without augmentation dense networks drop out, however and however often they are asked for."""
     words = (get_experiment("cifar"), tmp_path, "cpu")
     ((by_row, _),) = grid.select_cells(*words, only=["cifar_densenet40"], datasets=["cifar10"])
-    ((by_network, _),) = grid.select_cells(*words, networks=["cifar_densenet40"], datasets=["cifar10"])
+    ((by_network, _),) = grid.select_cells(*words, networks=["cifar_densenet40"] * 2, datasets=["cifar10"] * 2)
     assert by_network == by_row
     assert by_network.network.options == {"dropout": 0.2}

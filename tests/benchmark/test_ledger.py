@@ -1,6 +1,7 @@
 """Records: atomic, never overwritten, refused when damaged."""
 
 import json
+import math
 import shutil
 import threading
 
@@ -86,6 +87,7 @@ def edit(folder, change):
     [
         (lambda r: r["spec"]["recipe"].update(epochs=1), "does not match its run id"),
         (lambda r: r.update(seed=5), "does not match its run id"),
+        (lambda r: r.update(seed=math.inf), "not a run record"),
         (lambda r: r.update(test_error=0.5), "was edited: its checksum differs"),
         (lambda r: r.update(schema_version=99), "schema version 99"),
         (lambda r: r.update(status="great"), "status 'great'; valid: done"),
@@ -154,6 +156,13 @@ def test_edited_metrics_are_refused(folder, tmp_path):
     path = folder.path / "metrics.csv"
     path.write_text(path.read_text().replace("12.5", "2.5"))
     with pytest.raises(UserError, match="was edited"):
+        read_records(tmp_path, "exp")
+
+
+def test_metrics_that_cannot_be_read_are_told(folder, tmp_path):
+    folder.write_result("done", {"test_error": 12.5})
+    (folder.path / "metrics.csv").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.csv cannot be read: Is a directory"):
         read_records(tmp_path, "exp")
 
 

@@ -18,6 +18,8 @@ from tests.report.conftest import write_run
         (["run", "cifar", "--seeds=-1"], ["seed '-1' is not an integer"]),
         (["run", "cifar", "--sedes", "0"], ["--sedes", "--seeds"]),
         (["walk", "cifar"], ["walk"]),
+        (["run", "cifar", "--results-dir", ""], ["an argument is empty"]),
+        (["run", "cifar", "--results-dir="], ["an argument is empty"]),
         (["compare", "results"], ["B"]),
         (
             ["compare", "results", "results", "--experiment", "cifra"],
@@ -56,6 +58,9 @@ def test_mistakes_found_before_torch_is_imported(words, parts):
         ),
         (["--network", "cifar_resnet20:widths=b'abc'"], ["cifar_resnet20: widths must be positive whole numbers"]),
         (["--network", f"cifar_resnet20:reading={'a' * 300}"], ["unknown reading"]),
+        (["--network", "cifar_resnet20:depth=20,depth=26"], ["option depth of cifar_resnet20 is given twice"]),
+        (["--network", "cifar_resnet20:self=3"], ["cifar_resnet20 has no option self"]),
+        (["--network", "cifar_resnet20:widths=[8,16,-1]"], ["widths must be positive whole numbers, one for each"]),
         (["--network", "cifar_resnet20:depth"], ["'depth' of cifar_resnet20 is not name=value"]),
         (["--network", "cifar_hbnet20:reading=none"], ["unknown reading 'none'; valid: residual, fixed_point"]),
         (["--validation", "1297"], ["cannot hold out 1297 of 1297 training images"]),

@@ -40,6 +40,14 @@ def test_it_learns(trained):
     assert trained[2]["test_top5_error"] <= trained[2]["test_error"]
 
 
+def test_predictions_are_of_the_test_images(trained, tmp_path):
+    _, _, tested, path = trained
+    model, digits = LitClassifier.load_from_checkpoint(path), DigitsDataModule()
+    logits = torch.cat(trainer(tmp_path).predict(model, datamodule=digits))
+    wrong = logits.argmax(1) != torch.cat([labels for _, labels in digits.test_dataloader()])
+    assert 100 * wrong.double().mean().item() == pytest.approx(tested["test_error"])
+
+
 def test_errors_are_percent_and_counted_by_hand(trained):
     model, _, tested, _ = trained
     digits = DigitsDataModule()
@@ -154,11 +162,20 @@ def test_channels_last_changes_memory_not_numbers():
         ({"network_options": {"depth": 9}}, "depth 9 is not 6n"),
         ({"recipe": {"epoch": 3}}, "unknown recipe fields epoch; valid: epochs"),
         ({"recipe": {"schedule": "cosine"}}, "unknown schedule 'cosine'; valid: step, one_cycle"),
+        ({"recipe": {"epochs": 0}}, "epochs is 0; it must be a finite number from 1 on"),
+        ({"recipe": {"weight_decay": float("nan")}}, "weight_decay is nan; it must be a finite number"),
+        ({"recipe": {"learning_rate": "0.1"}}, "learning_rate is '0.1'"),
     ],
 )
 def test_mistakes(options, message):
     with pytest.raises(ValueError, match=message):
         classifier(**options)
+
+
+def test_more_classes_than_outputs_are_told_before_training(tmp_path):
+    model = LitClassifier("cifar_resnet20", num_classes=5, network_options={"depth": 8, "in_channels": 1})
+    with pytest.raises(ValueError, match="the data have 10 classes, the network 5; give num_classes=10"):
+        trainer(tmp_path).fit(model, datamodule=DigitsDataModule(batch_size=64))
 
 
 def test_recipe_defaults_are_the_published_protocol():
