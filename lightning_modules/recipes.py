@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def resolve_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if resolved["schedule"] not in SCHEDULES:
         raise ValueError(f"unknown schedule {resolved['schedule']!r}; valid: {', '.join(SCHEDULES)}")
     for name, lowest in LOWEST.items():
-        if not (isinstance(value := resolved[name], int | float) and lowest <= value < math.inf):
+        if not (isinstance(value := resolved[name], Real) and lowest <= value < math.inf):
             raise ValueError(f"{name} is {value!r}; it must be a finite number from {lowest} on")
     return resolved
 

@@ -102,7 +102,8 @@ def _figure(section: Section) -> Figure:
         for ax in axes[len(line) :]:
             ax.set_visible(False)
         for ax, panel in zip(axes, line, strict=False):
-            ax.sharey(first.setdefault(panel.dataset, ax))
+            if (beside := first.setdefault(panel.dataset, ax)) is not ax:
+                ax.sharey(beside)
             _draw_panel(ax, section, panel)
     for dataset, ax in first.items():
         if all(row["eval_error"] for record in section.of(None, dataset, "done") for row in record.metrics):
