@@ -23,7 +23,7 @@ from datamodules import (
     ImageNetDataModule,
 )
 from datamodules.archives import extract_archives
-from datamodules.image_folder import is_image_folder, scan_images
+from datamodules.image_folder import folder_name, is_image_folder, scan_images
 from datamodules.interface import ImageDataModule
 
 
@@ -90,8 +90,10 @@ def find_source(
             return None
         whole = (info.num_train, info.num_test) == CIFAR_SIZES
         return Source(
-            name=f"{TITLES[name]} ({info.format} copy)" if whole else f"image folder {data_dir.name.split('.')[0]}",
-            source=f"image folder {data_dir.name}",
+            name=f"{TITLES[name]} ({info.format} copy)"
+            if whole
+            else f"image folder {folder_name(data_dir).split('.')[0]}",
+            source=f"image folder {folder_name(data_dir)}",
             checksum=info.checksum,
             num_classes=num_classes,
             image_shape=CIFAR_SHAPE,

@@ -1,6 +1,7 @@
 """The datamodule that all data sets share: uint8 arrays in memory, served as ``Batches``."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ from datamodules.errors import DataError
 
 SPLIT_SEED = 20181114
 """Of the validation split: one split for all runs, whatever their seed."""
+
+LOWEST = {"batch_size": 1, "eval_batch_size": 1, "validation": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ def split_validation(count: int, validation: int) -> tuple[Tensor, Tensor]:
     return held_out, kept
 
 
+def check_numbers(**numbers: int) -> None:
+    """Raises:
+    DataError: one of ``LOWEST`` is not a whole number, or out of range.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or not LOWEST[name] <= value < 2**32:
+            raise DataError(f"{name} is {value!r}; it must be a whole number from {LOWEST[name]} to 2^32 - 1")
+
+
 class ArrayDataModule(pl.LightningDataModule):
     """Base class; a data set defines ``identity``, ``prepare_data`` and ``load``.
 
@@ -54,7 +66,7 @@ class ArrayDataModule(pl.LightningDataModule):
         eval_batch_size: of validation and test.
 
     Raises:
-        DataError: (from ``setup``) the sizes do not fit the data.
+        DataError: a number is out of range, or (from ``setup``) does not fit the data.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class ArrayDataModule(pl.LightningDataModule):
         eval_batch_size: int = 500,
     ) -> None:
         super().__init__()
+        check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
         self.batch_size, self.augment, self.validation, self.seed = batch_size, augment, validation, seed
         self.eval_batch_size = eval_batch_size
         self.arrays: Arrays | None = None

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from datamodules.parallel import map_in_order, show_progress
 
 __all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 class ImageFolderDataModule(ArrayDataModule):
@@ -64,16 +65,17 @@ class ImageFolderDataModule(ArrayDataModule):
         self.data_dir, self.image_size, self.workers, self.name = Path(data_dir), image_size, workers, name
         self.cache_dir = cache_folder(cache_dir)
 
-    @property
+    @cached_property
     def info(self) -> ImageFolderInfo:
+        """What was there when it was asked for first."""
         return scan_images(self.data_dir)
 
     @property
     def identity(self) -> dict[str, str]:
-        info = self.info
+        info, name = self.info, folder_name(self.data_dir)
         return {
-            "name": self.name or info.path.name.split(".")[0],
-            "source": f"image folder {info.path.name} ({info.format})",
+            "name": self.name or name.split(".")[0],
+            "source": f"image folder {name} ({info.format})",
             "checksum": info.checksum,
         }
 
@@ -131,6 +133,11 @@ class ImageFolderDataModule(ArrayDataModule):
                 images[position[file.name]] = image
         assert images is not None
         return images
+
+
+def folder_name(path: Path) -> str:
+    """Of a folder or tar, also where the path is ``.``; of a link, the link's."""
+    return os.path.basename(os.path.abspath(path))
 
 
 def _announcement(info: ImageFolderInfo) -> tuple[str, str]:

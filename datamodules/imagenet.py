@@ -1,6 +1,7 @@
 """ImageNet, or any folder of photographs in classes: read from disk while a network trains."""
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch import Tensor
 
 from datamodules.archives import extract_archives
-from datamodules.array import split_validation
+from datamodules.array import check_numbers, split_validation
 from datamodules.batches import check_parts
 from datamodules.cache import cache_folder
 from datamodules.errors import DataError
@@ -50,8 +51,8 @@ class ImageNetDataModule(pl.LightningDataModule):
             a machine, and at most 16. 0 reads in this process.
 
     Raises:
-        DataError: (from ``prepare_data``, ``setup`` and ``identity``) the images cannot be used; see
-            ``list_images``.
+        DataError: a number is out of range, or (from ``prepare_data``, ``setup`` and ``identity``) the images
+            cannot be used; see ``list_images``.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         workers: int | None = None,
     ) -> None:
         super().__init__()
+        check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
         if not 1 <= image_size <= MOST_PIXELS:
             raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
         self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
@@ -77,8 +79,9 @@ class ImageNetDataModule(pl.LightningDataModule):
         self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)
         self.workers = asked_workers() if workers is None else workers
 
-    @property
+    @cached_property
     def listing(self) -> Listing:
+        """What was there when it was asked for first."""
         return list_images(self.data_dir, self.subset)
 
     @property

@@ -6,9 +6,9 @@ import gzip
 import hashlib
 import lzma
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +24,12 @@ COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image: its name in the folder or archive, and where it belongs."""
+    """One image: its name in the folder or archive, where it belongs, and the folder that says so, such as val/."""
 
     name: str
     split: str
     label: str
+    folder: PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ def scan_images(path: str | Path) -> ImageFolderInfo:
     """Look through a folder or archive without decoding an image.
 
     Raises:
-        DataError: it is missing or unreadable, an archive is cut short or has links or names that lead outside,
-            train and test do not hold the same two or more classes, each with images, or there are val/ and test/.
+        DataError: it is missing or unreadable, an archive is cut short, has a name twice or has links or names that
+            lead outside, there are several data sets, train and test do not hold the same two or more classes,
+            each with images, or there are val/ and test/.
     """
     path = Path(path)
     try:
-        return _scan(path, path.stat().st_mtime_ns)
+        path.stat()
+        return _scan(path)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; give a folder or tar with train/ and test/ classes") from error
     except OSError as error:
@@ -78,13 +81,11 @@ def check_unchanged(info: ImageFolderInfo) -> None:
     Raises:
         DataError: they are other images now than ``info`` says.
     """
-    _scan.cache_clear()
     if scan_images(info.path).checksum != info.checksum:
         raise DataError(f"{info.path} changed while it was read; call the same command again")
 
 
-@lru_cache
-def _scan(path: Path, _modified: int) -> ImageFolderInfo:
+def _scan(path: Path) -> ImageFolderInfo:
     if path.is_dir():
         names, checksum = _scan_folder(path)
     elif is_archive(path):
@@ -96,8 +97,10 @@ def _scan(path: Path, _modified: int) -> ImageFolderInfo:
     for split, labels in classes.items():
         if not labels:
             raise DataError(f"{path} has no images in {split}/<class>/; it needs train/<class>/ and test/<class>/")
-    if {"val", "test"} <= {PurePosixPath(f.name).parts[-3] for f in files}:
-        raise DataError(f"{path} has val/ and test/, each of which could be the test set; take one of them away")
+    _check_sets(path, {f.folder for f in files})
+    times = Counter(PurePosixPath(f.name) for f in files)
+    if twice := [name for name, count in times.items() if count > 1]:
+        raise DataError(f"{path} has {twice[0]} twice; pack it anew, as tar keeps the old beside what it adds")
     if different := sorted(classes["train"] ^ classes["test"]):
         shown = ", ".join(different[:3]) + (", ..." if len(different) > 3 else "")
         raise DataError(f"{path} has classes that differ between train and test: {shown}")
@@ -117,7 +120,18 @@ def _scan(path: Path, _modified: int) -> ImageFolderInfo:
 
 
 def read_images(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
-    """The bytes of every image, in the order in which they lie."""
+    """The bytes of every image, in the order in which they lie.
+
+    Raises:
+        DataError: they cannot be read, or no longer.
+    """
+    try:
+        yield from _read(info)
+    except OSError as error:
+        raise DataError(f"{error.filename or info.path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
     wanted = {file.name: file for file in info.files}
     if info.path.is_dir():
         for name, file in wanted.items():
@@ -138,13 +152,26 @@ def _roots(path: Path) -> Iterator[Path]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def _check_sets(path: Path, folders: set[PurePosixPath]) -> None:
+    """Raises:
+    DataError: not all folders are train/ and test/ of one data set.
+    """
+    roots = sorted({folder.parent for folder in folders})
+    if len(roots) > 1:
+        raise DataError(f"{path} has several data sets, in {roots[0]}/ and {roots[1]}/; it must have one")
+    if {"val", "test"} <= {folder.name for folder in folders}:
+        raise DataError(f"{path} has val/ and test/, each of which could be the test set; take one of them away")
+
+
 def _classify(name: str) -> ImageFile | None:
-    """``[top/]split/class/file`` as an ImageFile; None for anything else."""
+    """``[top/]split/class/[folder/]file`` as an ImageFile; None for anything else."""
     path = PurePosixPath(name)
     if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
         return None
-    *top, split, label, _ = path.parts if len(path.parts) >= 3 else (None,) * 3
-    return ImageFile(name, SPLITS[split], label) if len(top) <= 2 and split in SPLITS else None
+    for folder in path.parents[1:3]:  # what holds the class
+        if folder.name in SPLITS and len(folder.parts) <= 3:
+            return ImageFile(name, SPLITS[folder.name], path.relative_to(folder).parts[0], folder)
+    return None
 
 
 def _scan_folder(path: Path) -> tuple[list[str], str]:
@@ -157,7 +184,7 @@ def _scan_folder(path: Path) -> tuple[list[str], str]:
         if not file.is_file():
             raise DataError(f"{file} is not a plain file; put an image there")
         name = file.relative_to(path).as_posix()
-        digest.update(f"{name}\0".encode())
+        digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
         digest.update(hashlib.sha256(file.read_bytes()).digest())
         names.append(name)
     return names, digest.hexdigest()

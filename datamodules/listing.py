@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """What a folder holds. ``name`` says whether it is ImageNet; ``format`` is JPEG, PNG, ... or mixed."""
+    """What a folder holds. ``name`` says whether it is ImageNet; ``format`` is JPEG, PNG, ... or mixed.
+
+    ``checksum`` is of names and sizes, so that copies have the same one; ``stamp`` also of when files changed.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -61,6 +63,7 @@ class Listing:
     test: Split
     format: str
     checksum: str
+    stamp: str
 
 
 def list_images(path: str | Path, subset: bool = False) -> Listing:
@@ -76,7 +79,8 @@ def list_images(path: str | Path, subset: bool = False) -> Listing:
     """
     path = Path(path)
     try:
-        listing = _list(path, path.stat().st_mtime_ns)
+        path.stat()
+        listing = _list(path)
     except FileNotFoundError as error:
         wanted = "give a folder with train/ and val/, or ImageNet's archives (--data-dir)"
         raise DataError(f"{error.filename or path} does not exist; {wanted}") from error
@@ -93,14 +97,12 @@ def check_unchanged(listing: Listing) -> None:
     Raises:
         DataError: they are other images now than ``listing`` says.
     """
-    _list.cache_clear()
     folder = listing.train.folder.parent
-    if list_images(folder, subset=True).checksum != listing.checksum:
+    if list_images(folder, subset=True).stamp != listing.stamp:
         raise DataError(f"{folder} changed while it was read; call the same command again")
 
 
-@lru_cache
-def _list(path: Path, _modified: int) -> Listing:
+def _list(path: Path) -> Listing:
     root = _root(path)
     train, test = root / "train", root / "val"
     test = test if test.is_dir() else root / "test"
@@ -119,11 +121,12 @@ def _list(path: Path, _modified: int) -> Listing:
     if len(train_files) < 2:
         raise DataError(f"{path} has only one class, {next(iter(train_files))}; it needs two or more")
     class_names = tuple(sorted(train_files))
-    digest, formats = hashlib.sha256(), set()
+    digest, stamp, formats = hashlib.sha256(), hashlib.sha256(), set()
     for split, files in (("train", train_files), ("test", test_files)):
         for label in class_names:
-            for name, size in files[label]:
+            for name, size, modified in files[label]:
                 digest.update(f"{split}/{label}/{name}\0{size}\n".encode("utf-8", "surrogateescape"))
+                stamp.update(f"{modified}\n".encode())
                 formats.add(SUFFIXES[os.path.splitext(name)[1].lower()])
     train_split, test_split = (
         _split(folder, files, class_names) for folder, files in ((train, train_files), (test, test_files))
@@ -135,11 +138,12 @@ def _list(path: Path, _modified: int) -> Listing:
         test=test_split,
         format=formats.pop() if len(formats) == 1 else "mixed",
         checksum=f"sha256:{digest.hexdigest()}",
+        stamp=f"{digest.hexdigest()} {stamp.hexdigest()}",
     )
 
 
-Files = dict[str, list[tuple[str, int]]]
-"""Of each class the files, each with its path below the split's folder and its bytes, sorted."""
+Files = dict[str, list[tuple[str, int, int]]]
+"""Of each class the files, each with its path below the split's folder, its bytes and when it changed, sorted."""
 
 
 def _root(path: Path) -> Path:
@@ -173,16 +177,16 @@ def _list_split(folder: Path) -> Files:
 
 def _list_annotated(folder: Path) -> Files:
     """Files in images/, their classes in the annotations."""
-    sizes, files = dict(_files(folder, "")), {}
+    found, files = {file[0]: file for file in _files(folder, "")}, {}
     for number, line in enumerate((folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), 1):
         name, *label = line.split("\t")[:2]
-        if not label or f"images/{name}" not in sizes:
+        if not label or f"images/{name}" not in found:
             raise DataError(f"{folder / ANNOTATIONS}, line {number}: no image and class, but {line!r}")
-        files.setdefault(label[0], []).append((f"images/{name}", sizes[f"images/{name}"]))
+        files.setdefault(label[0], []).append(found[f"images/{name}"])
     return {label: sorted(own) for label, own in files.items()}
 
 
-def _files(folder: Path, prefix: str, deeper: bool = True) -> Iterator[tuple[str, int]]:
+def _files(folder: Path, prefix: str, deeper: bool = True) -> Iterator[tuple[str, int, int]]:
     """Images in a folder, and in the folders right in it."""
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
@@ -196,11 +200,11 @@ def _files(folder: Path, prefix: str, deeper: bool = True) -> Iterator[tuple[str
                 raise DataError(f"{entry.path} is not a plain file; put an image there")
             if not 0 < status.st_size <= MAX_FILE_BYTES:
                 raise DataError(f"{entry.path} has {status.st_size:,} bytes; no image has; fetch it again")
-            yield f"{prefix}{entry.name}", status.st_size
+            yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns
 
 
 def _split(folder: Path, files: Files, class_names: tuple[str, ...]) -> Split:
-    names = [os.fsencode(name) for label in class_names for name, _ in files[label]]
+    names = [os.fsencode(name) for label in class_names for name, *_ in files[label]]
     counts = torch.tensor([len(files[label]) for label in class_names])
     return Split(folder, np.array(names, dtype=np.bytes_), torch.arange(len(class_names)).repeat_interleave(counts))
 

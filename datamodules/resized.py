@@ -72,7 +72,7 @@ class ResizedImages:
 
 def resized_path(listing: Listing, side: int, folder: Path) -> Path:
     """Where the images of a listing lie, resized to a shorter side of so many pixels."""
-    key = hashlib.sha256(f"resized {VERSION} {listing.checksum} {side}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"resized {VERSION} {listing.stamp} {side}".encode()).hexdigest()[:24]
     return folder / f"{key}.pixels"
 
 

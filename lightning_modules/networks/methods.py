@@ -158,6 +158,10 @@ def check_step_table(table: Sequence[Sequence[float]], steps: int) -> list[list[
     Raises:
         ValueError: fewer rows than steps, a row too short, an entry not finite or above the diagonal.
     """
+    if isinstance(table, str):
+        raise ValueError(
+            f"the step table is {table!r}; give rows of numbers (the command line reads them from a file)"
+        )
     if len(table) < steps:
         raise ValueError(f"the step table has {len(table)} rows for {steps} steps; it needs one for each")
     rows = []

@@ -44,7 +44,6 @@ def command(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main()
         find_source.cache_clear()
-        listings._list.cache_clear()
         return stop.value.code, capsys.readouterr()
 
     return call

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from datamodules import DataError, DigitsDataModule
+from datamodules import DataError, DigitsDataModule, ImageNetDataModule
 
 
 def loaded(**options):
@@ -45,10 +45,29 @@ def test_the_validation_split_is_disjoint_complete_and_the_same_for_every_seed()
     assert sum(len(y) for _, y in one.test_dataloader()) == 500
 
 
-@pytest.mark.parametrize("validation", [-1, 1297, 5000])
+@pytest.mark.parametrize("validation", [1297, 5000])
 def test_splits_that_do_not_fit(validation):
     with pytest.raises(DataError, match=f"cannot hold out {validation} of 1297 training images"):
         loaded(validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number from 1 to"),
+        ({"batch_size": 64.0}, r"batch_size is 64\.0"),
+        ({"eval_batch_size": "64"}, "eval_batch_size is '64'"),
+        ({"validation": -1}, "validation is -1; it must be a whole number from 0 to"),
+        ({"validation": True}, "validation is True"),
+        ({"seed": 2**70}, r"seed is \d+; it must be a whole number from 0 to 2\^32 - 1"),
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_told_at_once(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        DigitsDataModule(**options)
+    with pytest.raises(DataError, match=message):
+        ImageNetDataModule(tmp_path, **options)
 
 
 def test_digits_are_not_flipped():

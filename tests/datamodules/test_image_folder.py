@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import datamodules.image_folder as image_folder
-import datamodules.images as images
 from datamodules import DataError, ImageFolderDataModule
 from datamodules.images import is_image_folder, scan_images
 from tests.datamodules.folders import loaded, png, processes_that_share_imports, tree, write_folder, write_tar
@@ -42,6 +41,33 @@ def test_folder_and_tar_hold_the_same_pixels(tmp_path, suffix, top):
     assert datamodule.identity["name"] == "set"
     assert "PNG" in datamodule.identity["source"]
     assert str(tmp_path) not in str(datamodule.identity)
+
+
+def test_images_one_folder_deeper_are_of_the_class(tmp_path):
+    files = tree()
+    deeper = {name.replace("train/cat/0", "train/cat/more/0"): data for name, data in files.items()}
+    arrays = loaded(write_folder(tmp_path / "deeper", deeper)).arrays
+    assert arrays.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.array_equal(arrays.train_images[2], np.asarray(Image.open(io.BytesIO(files["train/cat/0.png"]))))
+
+
+def test_images_added_to_a_class_are_seen_by_the_next_datamodule(tmp_path):
+    path = write_folder(tmp_path / "set", tree())
+    first = loaded(path)
+    (path / "train/cat/new.png").write_bytes(png(9))
+    assert (first.num_train, loaded(path).num_train) == (6, 7)
+
+
+def test_names_that_are_not_unicode(tmp_path):
+    path = write_folder(tmp_path / "set", tree())
+    os.rename(path / "train/cat/0.png", os.fsencode(path / "train/cat") + b"/caf\xe9.png")
+    assert loaded(path).num_train == 6
+
+
+def test_the_name_of_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    path = write_folder(tmp_path / "pets", tree())
+    monkeypatch.chdir(path)
+    assert loaded(".").identity == loaded(path).identity
 
 
 def test_val_stands_for_test(tmp_path):
@@ -96,7 +122,6 @@ def test_images_that_change_while_they_are_read_are_not_kept(tmp_path, cache):
     with pytest.raises(DataError, match="set changed while it was read; call the same command again"):
         datamodule.prepare_data()
     (path / "train/cat/0.png").write_bytes(original)
-    images._scan.cache_clear()  # another command
     first = loaded(path).arrays.train_images[0]
     assert np.array_equal(first, np.asarray(Image.open(io.BytesIO(original))))
 
@@ -175,11 +200,10 @@ def test_the_jpeg_copy_of_cifar10(tmp_path_factory):
     assert image.shape == (32, 32, 3)
 
 
-def test_cleanup(tmp_path):
-    """A folder that vanishes after it was scanned is one line, not a traceback."""
+def test_a_folder_that_vanishes_after_it_was_scanned(tmp_path):
     path = write_folder(tmp_path / "set", tree())
     datamodule = ImageFolderDataModule(path)
     assert datamodule.info.num_train == 6
     shutil.rmtree(path)
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="set cannot be read: No such file"):
         datamodule.prepare_data()

@@ -33,7 +33,18 @@ def test_images_that_change_while_they_are_resized_are_not_kept(tmp_path, cache)
     with pytest.raises(DataError, match="pets changed while it was read; call the same command again"):
         datamodule.prepare_data()
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
-    datamodule.prepare_data()  # of what is there now
+    loaded(folder, resized=True)  # what is there now
+
+
+def test_other_pixels_in_files_of_the_same_names_and_sizes_are_resized_anew(tmp_path):
+    folder = write_photographs(tmp_path / "pets")
+    (folder / "val/cat/0.JPEG").write_bytes(encode(pixels(76), "BMP"))
+    first = loaded(folder, resized=True)
+    before = epoch(first.test_dataloader())
+    (folder / "val/cat/0.JPEG").write_bytes(encode(pixels(77), "BMP"))
+    again = loaded(folder, resized=True)
+    assert again.identity == first.identity
+    assert not same(epoch(again.test_dataloader()), before)
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: b""], ids=["cut short", "empty"])

@@ -31,10 +31,23 @@ def without(prefix):
             tree(counts=(("train", 3), ("val", 1), ("test", 2))),
             "val/ and test/, each of which could be the test set",
         ),
+        (
+            tree() | {f"old/{name}": data for name, data in tree().items()},
+            "several data sets, in ./ and old/; it must have one",
+        ),
         (tree() | {"train/cat/1.png": b"not an image"}, r"train/cat/1\.png is not a readable image"),
         (tree() | {"train/cat/1.png": png()[:100]}, r"train/cat/1\.png is not a readable image"),
     ],
-    ids=["no test", "no train", "one class", "classes differ", "two test sets", "no image", "half an image"],
+    ids=[
+        "no test",
+        "no train",
+        "one class",
+        "classes differ",
+        "two test sets",
+        "two sets",
+        "no image",
+        "half an image",
+    ],
 )
 @pytest.mark.parametrize("write", [write_folder, write_tar], ids=["folder", "tar"])
 def test_unusable_images(tmp_path, files, message, write):
@@ -42,6 +55,13 @@ def test_unusable_images(tmp_path, files, message, write):
     with pytest.raises(DataError, match=message) as error:
         loaded(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_tar_that_was_added_to_has_a_name_twice(tmp_path):
+    path = write_tar(tmp_path / "set.tar", tree(), "w")
+    write_tar(path, {"./train/cat/1.png": png(9)}, "a")
+    with pytest.raises(DataError, match=r"set\.tar has train/cat/1\.png twice; pack it anew"):
+        loaded(path)
 
 
 def test_a_missing_path(tmp_path):
