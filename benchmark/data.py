@@ -88,12 +88,10 @@ def find_source(
             raise UserError(f"{data_dir} has {count} classes; CIFAR-10 has 10 and CIFAR-100 has 100")
         if count != num_classes:
             return None
-        whole = (info.num_train, info.num_test) == CIFAR_SIZES
+        whole, folder = (info.num_train, info.num_test) == CIFAR_SIZES, folder_name(data_dir)
         return Source(
-            name=f"{TITLES[name]} ({info.format} copy)"
-            if whole
-            else f"image folder {folder_name(data_dir).split('.')[0]}",
-            source=f"image folder {folder_name(data_dir)}",
+            name=f"{TITLES[name]} ({info.format} copy)" if whole else f"image folder {folder.split('.')[0]}",
+            source=f"image folder {folder}",
             checksum=info.checksum,
             num_classes=num_classes,
             image_shape=CIFAR_SHAPE,

@@ -32,7 +32,7 @@ CACHE_VERSION = 3
 
 
 class ImageFolderDataModule(ArrayDataModule):
-    """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``) of a folder or a tar.
+    """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``), or one folder deeper, of a folder or a tar.
 
     ``prepare_data`` decodes them once, in parallel, into one uint8 array in the cache. The cache is keyed by the
     content, written whole or not at all, and checked when it is read; several processes share one decoding.
@@ -119,7 +119,7 @@ class ImageFolderDataModule(ArrayDataModule):
         workers = self.workers or os.cpu_count() or 1
 
         def decode(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, np.ndarray]:
-            return item[0], decode_image(item[1], f"{info.path.name}: {item[0].name}", self.image_size)
+            return item[0], decode_image(item[1], f"{folder_name(info.path)}: {item[0].name}", self.image_size)
 
         images: np.ndarray | None = None
         with ThreadPoolExecutor(workers) as pool:
@@ -141,7 +141,7 @@ def folder_name(path: Path) -> str:
 
 
 def _announcement(info: ImageFolderInfo) -> tuple[str, str]:
-    name = info.path.name
+    name = folder_name(info.path)
     return f"decoding {name}", f"decoding {len(info.files):,} images of {name} (once)"
 
 

@@ -156,7 +156,7 @@ def check_step_table(table: Sequence[Sequence[float]], steps: int) -> list[list[
     Rows may be full or end at the diagonal.
 
     Raises:
-        ValueError: fewer rows than steps, a row too short, an entry not finite or above the diagonal.
+        ValueError: a text, fewer rows than steps, a row too short, an entry not finite or above the diagonal.
     """
     if isinstance(table, str):
         raise ValueError(
