@@ -3,13 +3,14 @@
 Shapes: every tensor of a stage has one shape, whatever it is. Coefficients and rates: ``methods``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.methods import MomentumTable, check_step_table, optimized_gradient
 from lightning_modules.networks.updates import (
+    Coefficient,
     State,
     Transform,
     UpdateRule,
@@ -51,12 +52,19 @@ class MomentumMethod(UpdateRule):
         self.lookahead = scalars(values.lookahead[1:] if self.looks_ahead else (), coefficients)
         self.output = scalars((values.output,) if values.output else (), coefficients)
 
-    def point(self, state: State, k: int) -> Tensor:
-        return look_ahead(state, self.lookahead[k - 1]) if k and self.looks_ahead else state.x
+    def layers(self) -> Iterable[tuple[Coefficient | None, ...]]:
+        """Each layer's lookahead, momentum and step."""
+        lookahead = [None, *self.lookahead] if self.looks_ahead else [None] * self.steps
+        return zip(lookahead, [None, *self.momentum], self.step_size, strict=True)
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        base = look_ahead(state, self.momentum[k - 1]) if k else state.x
-        return State(base + self.step_size[k] * descent(point, t, self.reading), state.x)
+    def point(self, state: State, layer: tuple[Coefficient | None, ...]) -> Tensor:
+        lookahead, *_ = layer
+        return state.x if lookahead is None else look_ahead(state, lookahead)
+
+    def step(self, state: State, point: Tensor, t: Tensor, layer: tuple[Coefficient | None, ...]) -> State:
+        _, momentum, step_size = layer
+        base = state.x if momentum is None else look_ahead(state, momentum)
+        return State(base + step_size * descent(point, t, self.reading), state.x)
 
     def finish(self, state: State) -> Tensor:
         return look_ahead(state, self.output[0]) if len(self.output) else state.x
@@ -78,11 +86,15 @@ class OptimizedGradient(UpdateRule):
         self.beta, self.gamma = scalars(beta[1:], coefficients), scalars(gamma, coefficients)
         self.step_size = 1 / smoothness
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+    def layers(self) -> Iterable[tuple[Coefficient | None, Coefficient]]:
+        return zip([None, *self.beta], self.gamma, strict=True)
+
+    def step(self, state: State, point: Tensor, t: Tensor, layer: tuple[Coefficient | None, Coefficient]) -> State:
+        beta, gamma = layer
         v = self.step_size * descent(point, t, self.reading)
-        d = self.gamma[k] * v
-        if k:
-            d = d + self.beta[k - 1] * (v + state.history)
+        d = gamma * v
+        if beta is not None:
+            d = d + beta * (v + state.history)
         return State(state.x + v + d, d)
 
 

@@ -10,9 +10,9 @@ T(x) = Phi(W x), where tests compare them with a textbook optimizer on f. All te
 shape; the activation, if the backbone has one after the sum (He et al., 2016), follows the update.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ COEFFICIENTS = ("learned", "fixed")
 STARTS = ("repeat", "zero")
 
 Transform = Callable[[Tensor], Tensor]
+Coefficient = Tensor | float
 
 
 class State(NamedTuple):
@@ -45,7 +46,7 @@ def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
     return t if reading == "fixed_point" else point + t
 
 
-def look_ahead(state: State, beta: Tensor | float) -> Tensor:
+def look_ahead(state: State, beta: Coefficient) -> Tensor:
     """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history.
 
     A compiler is asked to compute it, and x_k - x_{k-1}, again for the backward pass: it would keep them.
@@ -55,18 +56,18 @@ def look_ahead(state: State, beta: Tensor | float) -> Tensor:
     return _computed_again(_interpolate, *state, beta)
 
 
-def _computed_again(function: Callable[..., Tensor], *arguments: Tensor | float) -> Tensor:
+def _computed_again(function: Callable[..., Tensor], *arguments: Coefficient) -> Tensor:
     """``function(*arguments)``, of which compilers keep the arguments alone for the backward pass."""
     if torch.is_grad_enabled() and torch.compiler.is_compiling():
         return checkpoint(function, *arguments, use_reentrant=False)
     return function(*arguments)
 
 
-def _momentum(x: Tensor, history: Tensor, beta: Tensor | float) -> Tensor:
+def _momentum(x: Tensor, history: Tensor, beta: Coefficient) -> Tensor:
     return beta * (x - history)
 
 
-def _interpolate(x: Tensor, history: Tensor, beta: Tensor | float) -> Tensor:
+def _interpolate(x: Tensor, history: Tensor, beta: Coefficient) -> Tensor:
     return torch.lerp(x, history.to(x.dtype), -beta)  # bf16 rounds -beta finer than 1 + beta
 
 
@@ -83,7 +84,8 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
 class UpdateRule(nn.Module):
     """A method over ``steps`` layers: where T is evaluated (``point``) and what follows (``step``).
 
-    ``uses_start`` tells whether x_0 itself enters the sums, so that a stage needs a shortcut to it.
+    Both are given what ``layers`` has for the layer. ``uses_start`` tells whether x_0 itself enters the sums, so
+    that a stage needs a shortcut to it.
     """
 
     uses_start = True
@@ -93,16 +95,24 @@ class UpdateRule(nn.Module):
         self.steps = steps
         self.reading = choice("reading", reading, READINGS)
 
+    def layers(self) -> Iterable[Any]:
+        """What ``point`` and ``step`` are given for each layer: its coefficients, or its number if it has none.
+
+        A parameter is read at once (``[*self.beta]``): read one by one, each scalar's gradient takes a vector of
+        zeros of its own.
+        """
+        return range(self.steps)
+
     def start(self, x: Tensor) -> State:
         """The state before layer 0."""
         return State(x)
 
-    def point(self, state: State, k: int) -> Tensor:
-        """Where T_k is evaluated: x_k, or a point looked ahead to."""
+    def point(self, state: State, layer: Any) -> Tensor:
+        """Where the layer's T_k is evaluated: x_k, or a point looked ahead to."""
         return state.x
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        """The state after layer k, given t = T_k(point)."""
+    def step(self, state: State, point: Tensor, t: Tensor, layer: Any) -> State:
+        """The state after the layer, given t = T_k(point)."""
         raise TypeError(f"{type(self).__name__} must define step")
 
     def finish(self, state: State) -> Tensor:
@@ -118,16 +128,16 @@ class UpdateRule(nn.Module):
             activation: applied to each x_{k+1}.
         """
         state = self.start(x)
-        for k, transform in enumerate(transforms):
-            point = self.point(state, k)
-            with self._keeping(state, point, k):
+        for layer, transform in zip(self.layers(), transforms, strict=True):
+            point = self.point(state, layer)
+            with self._keeping(state, point, layer):
                 t = transform(point)
-            state = self.step(state, point, t, k)
+            state = self.step(state, point, t, layer)
             if activation is not None:
                 state = state._replace(x=activation(state.x))
         return self.finish(state)
 
-    def _keeping(self, state: State, point: Tensor, k: int) -> AbstractContextManager:
+    def _keeping(self, state: State, point: Tensor, layer: Any) -> AbstractContextManager:
         """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
 
         x_k and x_{k-1} are kept anyway, so a point looked ahead to need not be: Nesterov's structures take the
@@ -151,7 +161,7 @@ class UpdateRule(nn.Module):
             if torch.is_grad_enabled():
                 raise RuntimeError("cannot differentiate twice through a point that is computed again")
             with torch.no_grad():
-                return self.point(packed, k)
+                return self.point(packed, layer)
 
         return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
@@ -163,7 +173,7 @@ class GradientDescent(UpdateRule):
         super().__init__(steps, reading)
         self.uses_start = reading == "residual"
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+    def step(self, state: State, point: Tensor, t: Tensor, layer: int) -> State:
         return State(gradient_step(point, t, self.reading))
 
 
@@ -190,10 +200,12 @@ class HeavyBall(UpdateRule):
         self.beta = scalars([float(beta)] * (steps - self.first), coefficients)
         self.uses_start = reading == "residual" or steps > self.first
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        if k < self.first:
+    def layers(self) -> list[Coefficient | None]:
+        return [None] * self.first + [*self.beta]
+
+    def step(self, state: State, point: Tensor, t: Tensor, beta: Coefficient | None) -> State:
+        if beta is None:
             return State(gradient_step(point, t, self.reading), state.x)
-        beta = self.beta[k - self.first]
         if self.reading == "residual":
             return State(look_ahead(state, beta).add_(t), state.x)
         if state.history is None:
@@ -233,10 +245,14 @@ class TwoCoefficient(UpdateRule):
     def start(self, x: Tensor) -> State:
         return State(x, x if self.first == 0 else None)
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
-        x = self.a[k] * state.x + t
-        if k >= self.first:
-            x = x + self.b[k - self.first] * state.history
+    def layers(self) -> Iterable[tuple[Coefficient, Coefficient | None]]:
+        return zip(self.a, [None] * self.first + [*self.b], strict=True)
+
+    def step(self, state: State, point: Tensor, t: Tensor, layer: tuple[Coefficient, Coefficient | None]) -> State:
+        a, b = layer
+        x = a * state.x + t
+        if b is not None:
+            x = x + b * state.history
         return State(x, state.x)
 
 
@@ -251,10 +267,13 @@ class NesterovLookahead(UpdateRule):
         self.beta = scalars(nesterov_betas(steps)[1:steps], coefficients)
         self.uses_start = reading == "residual" or steps > 1
 
-    def point(self, state: State, k: int) -> Tensor:
-        return state.x if k == 0 else look_ahead(state, self.beta[k - 1])
+    def layers(self) -> list[Coefficient | None]:
+        return [None, *self.beta]
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+    def point(self, state: State, beta: Coefficient | None) -> Tensor:
+        return state.x if beta is None else look_ahead(state, beta)
+
+    def step(self, state: State, point: Tensor, t: Tensor, beta: Coefficient | None) -> State:
         return State(gradient_step(point, t, self.reading), state.x)
 
 
@@ -269,7 +288,10 @@ class NesterovMultiStep(UpdateRule):
         super().__init__(steps, reading)
         self.beta = scalars(nesterov_betas(steps)[1:], coefficients)
 
-    def step(self, state: State, point: Tensor, t: Tensor, k: int) -> State:
+    def layers(self) -> list[Coefficient]:
+        return [*self.beta]
+
+    def step(self, state: State, point: Tensor, t: Tensor, beta: Coefficient) -> State:
         v = descent(point, t, self.reading)
-        m = self.beta[k] * (v if state.history is None else v + state.history)
+        m = beta * (v if state.history is None else v + state.history)
         return State(gradient_step(point, t, self.reading) + m, m)

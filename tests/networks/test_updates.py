@@ -206,9 +206,9 @@ def test_history_is_one_tensor(method, reading):
     """O(1) memory: every state holds x and at most one more tensor of its size."""
     rule = create_rule(method, 5, reading)
     state = rule.start(torch.ones(3))
-    for k in range(5):
-        point = rule.point(state, k)
-        state = rule.step(state, point, 0.5 * point, k)
+    for layer in rule.layers():
+        point = rule.point(state, layer)
+        state = rule.step(state, point, 0.5 * point, layer)
         assert len(state) == 2
         assert state.x.shape == (3,)
         assert state.history is None or state.history.shape == (3,)
@@ -272,3 +272,17 @@ def test_small_learned_coefficients_act_in_bf16(beta):
     x, history = torch.zeros(1), torch.full((1,), -1.0)
     state = State(x.bfloat16(), history.bfloat16())
     assert look_ahead(state, torch.tensor(beta, dtype=torch.float32)).item() == pytest.approx(beta, rel=2**-8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learned_coefficients_are_read_once(problem, method):
+    """Each parameter is taken apart by one operation of the backward pass, however many layers there are."""
+    options = {"table": step_table("nesterov_multi_step", STEPS).tolist()} if method == "step_table" else {}
+    parameters = dict(create_rule(method, STEPS, **options).named_parameters())
+    nodes, waiting = set(), [network(problem, method, "residual", **options).grad_fn]
+    while waiting:
+        if (node := waiting.pop()) is not None and node not in nodes:
+            nodes.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    readers = [n for n in nodes if any(type(f).__name__ == "AccumulateGrad" for f, _ in n.next_functions)]
+    assert len(readers) == len(parameters)
