@@ -48,6 +48,11 @@ class Record:
         return re.sub(r"\b1 threads$", "1 thread", str(self.result.get("device") or "unknown"))
 
     @property
+    def device_kind(self) -> str:
+        """The device without the number of a CPU's threads."""
+        return re.sub(r",[^,]*\bthreads?$", "", self.device)
+
+    @property
     def validation_error(self) -> float | None:
         """The last epoch's error (percent) on the training images held out; None if none were or it never came."""
         if self.status != "done" or not self.cell.data.validation or not self.metrics:

@@ -14,7 +14,8 @@ from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, h
 class Entry:
     """A row on a data set: test error (percent), difference to the baseline (percentage points), published error.
 
-    ``adjusted_p`` is the difference's p value after Holm's correction over all comparisons of the section.
+    ``adjusted_p`` is the difference's p value after Holm's correction over all comparisons of the section,
+    ``seeds_needed`` how many seeds would find it at a level for as many (``PairedDifference.seeds_needed``).
     ``diverged`` counts runs whose loss left the finite numbers; they are in no mean. ``top5`` and its published
     number are of the top-5 error, where the experiment tabulates that. ``validation`` is the last epoch's error on
     the training images that were held out, if any were.
@@ -25,6 +26,7 @@ class Entry:
     published: Published | None
     diverged: int
     adjusted_p: float | None = None
+    seeds_needed: int | None = None
     top5: Summary | None = None
     published_top5: Published | None = None
     validation: Summary | None = None
@@ -77,12 +79,12 @@ def comparisons(lines: Iterable[Line]) -> list[tuple[Line, str, Entry]]:
 def _adjust(lines: list[Line]) -> list[Line]:
     compared = comparisons(lines)
     adjusted = holm([entry.difference.p for _, _, entry in compared])
-    by_place = {(line.row, dataset): p for (line, dataset, _), p in zip(compared, adjusted, strict=True)}
+    found = {
+        (line.row, dataset): {"adjusted_p": p, "seeds_needed": entry.difference.seeds_needed(len(compared))}
+        for (line, dataset, entry), p in zip(compared, adjusted, strict=True)
+    }
     return [
-        replace(
-            line,
-            entries={d: replace(e, adjusted_p=by_place.get((line.row, d))) for d, e in line.entries.items()},
-        )
+        replace(line, entries={d: replace(e, **found.get((line.row, d), {})) for d, e in line.entries.items()})
         for line in lines
     ]
 

@@ -25,6 +25,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
     return [
         *_reading(lines),
         *_comparisons(lines),
+        *_pairs(section, lines),
         *_test_sets(section, lines),
         *_profile(section),
         *_data(section),
@@ -55,7 +56,8 @@ def _reading(lines: list[Line]) -> list[str]:
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
             f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
-            "bold if it stands after Holm's correction over all comparisons of the table."
+            "bold if it stands after Holm's correction over all comparisons of the table, those of the rows run so "
+            "far."
         )
     return notes
 
@@ -69,14 +71,40 @@ def _comparisons(lines: list[Line]) -> list[str]:
         for line, dataset, entry in compared
     ]
     needed = [
-        f"{line.label} on {data_label(dataset)} {entry.difference.seeds_needed or f'over {MOST_SEEDS}'}"
+        f"{line.label} on {data_label(dataset)} {entry.seeds_needed or f'over {MOST_SEEDS}'}"
         for line, dataset, entry in compared
         if not entry.is_significant
     ]
     notes = [f"p of the differences (after Holm's correction): {'; '.join(values)}."]
     if needed:
-        power = f"{100 * POWER:g} % power (before the correction)"
+        level = f"{100 * (1 - CONFIDENCE):.2g} %" + (f" / {len(compared)}" if len(compared) > 1 else "")
+        power = f"{100 * POWER:g} % power at a level of {level}"
         notes.append(f"Seeds for {power}, should mean and spread stay: {'; '.join(needed)}.")
+    return notes
+
+
+def _pairs(section: Section, lines: list[Line]) -> list[str]:
+    """What the differences have in common, and which of their pairs are incomplete or of two kinds of device."""
+    paired = [(line, d) for line in lines for d, entry in line.entries.items() if entry.difference]
+    notes, incomplete, mixed = [], [], []
+    if len({(line.baseline, dataset) for line, dataset in paired}) < len(paired):
+        notes.append("Rows with one baseline share its runs: their differences are not independent.")
+    for line, dataset in paired:
+        ours, theirs = (
+            {record.seed: record.device_kind for record in section.of(row, dataset, "done")}
+            for row in (line.row, line.baseline)
+        )
+        shared, name = sorted(ours.keys() & theirs.keys()), f"{line.label} on {data_label(dataset)}"
+        if len(shared) < max(len(ours), len(theirs)):
+            incomplete.append(
+                f"{name} {len(shared)} (its seeds {_list(sorted(ours))}; baseline {_list(sorted(theirs))})"
+            )
+        if seeds := tuple(seed for seed in shared if ours[seed] != theirs[seed]):
+            mixed.append(f"{name} {_seeds_text(seeds)}")
+    if incomplete:
+        notes.append(f"Fewer pairs than seeds: {'; '.join(incomplete)}.")
+    if mixed:
+        notes.append(f"Pairs whose runs are of two kinds of device: {'; '.join(mixed)}.")
     return notes
 
 
@@ -96,7 +124,8 @@ def test_set_note(dataset: str, error: float, images: int) -> str:
     """What the choice of test images alone does to an error (percent)."""
     return (
         f"{data_label(dataset)}: {images:,} test images; other ones would move an error of {error:.1f} % "
-        f"by {binomial_error(error, images):.2f} points (binomial standard error); no interval here contains that."
+        f"by {binomial_error(error, images):.2f} points (binomial standard error). Intervals are over seeds, on "
+        "these images, and say nothing of others."
     )
 
 

@@ -66,17 +66,17 @@ class PairedDifference:
             return None
         return "1 seed" if self.n == 1 else f"same in {self.n} seeds"
 
-    @property
-    def seeds_needed(self) -> int | None:
+    def seeds_needed(self, comparisons: int = 1) -> int | None:
         """The fewest seeds that find the difference with probability ``POWER``, were mean and spread as they seem.
 
-        Of a two-sided paired t test at 5 %, before any correction, by the noncentral t distribution. None without
-        a spread to go by, or if ``MOST_SEEDS`` would not do.
+        Of a two-sided paired t test at 5 % divided by the number of comparisons (Bonferroni's level, the strictest
+        of Holm's), by the noncentral t distribution. None without a spread to go by, or if ``MOST_SEEDS`` would not
+        do.
         """
         if not self.std or not self.mean:
             return None
         counts = np.arange(2, MOST_SEEDS + 1)
-        critical = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1)
+        critical = stats.t.isf((1 - CONFIDENCE) / (2 * comparisons), counts - 1)
         shift = np.minimum(abs(self.mean) / self.std * np.sqrt(counts), CERTAIN)
         enough = np.flatnonzero(stats.nct.sf(critical, counts - 1, shift) >= POWER)
         return int(counts[enough[0]]) if enough.size else None

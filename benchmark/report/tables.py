@@ -195,7 +195,7 @@ def _entry(dataset: str, entry: Entry) -> dict[str, Any]:
         entry.difference.n if entry.difference else 0,
         entry.difference.p if entry.difference else None,
         entry.adjusted_p,
-        entry.difference.seeds_needed if entry.difference else None,
+        entry.seeds_needed,
         entry.validation.mean if entry.validation else None,
         entry.validation.std if entry.validation else None,
         entry.top5.mean if entry.top5 else None,

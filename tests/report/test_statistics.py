@@ -110,21 +110,22 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_seeds_needed_find_the_difference_four_times_in_five():
+@pytest.mark.parametrize("comparisons", [1, 12])
+def test_seeds_needed_find_the_difference_four_times_in_five(comparisons):
     """Simulated: mean 0.3 and deviation 0.5 of the differences."""
     shape = np.array([-1.0, 0.0, 1.0])
     ours = dict(enumerate(0.3 + 0.5 * shape))
     difference = paired_difference(ours, dict.fromkeys(ours, 0.0))
-    needed = difference.seeds_needed
+    needed = difference.seeds_needed(comparisons)
     draws = np.random.default_rng(0).normal(difference.mean, difference.std, (20_000, needed))
-    found = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean()
+    found = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / comparisons).mean()
     assert found == pytest.approx(0.8, abs=0.02)
 
 
 def test_no_number_of_seeds_without_a_spread_or_for_next_to_nothing():
-    assert paired_difference({0: 4.0}, {0: 5.0}).seeds_needed is None
-    assert paired_difference({0: 1.0, 1: 1.001}, {0: 9.0, 1: 9.0}).seeds_needed == 2
-    assert paired_difference({0: 1.0, 1: -1.0001}, {0: 0.0, 1: 0.0}).seeds_needed is None
+    assert paired_difference({0: 4.0}, {0: 5.0}).seeds_needed() is None
+    assert paired_difference({0: 1.0, 1: 1.001}, {0: 9.0, 1: 9.0}).seeds_needed() == 2
+    assert paired_difference({0: 1.0, 1: -1.0001}, {0: 0.0, 1: 0.0}).seeds_needed() is None
 
 
 def test_binomial_error_by_hand():

@@ -78,6 +78,41 @@ def test_what_does_not_stand_after_the_correction_is_not_bold(results, add_run):
     assert "p of the differences (after Holm's correction): HB-Net-20 on C10+ 0.019 (0.057)" in document
 
 
+def test_what_pairs_have_in_common_and_lack_is_told(results, add_run):
+    xeon, other_threads = {"device": "CPU: Intel Xeon, 2 threads"}, {"device": "CPU: AMD EPYC, 1 thread"}
+    for seed in range(4):
+        add_run("cifar_resnet20", 5.0 + seed, seed=seed)
+    for seed, device in enumerate([{}, xeon, other_threads]):
+        add_run("cifar_hbnet20", 4.9 + 2 * seed, seed=seed, **device)
+    document = text(results)
+    assert "share its runs" not in document
+    assert "Fewer pairs than seeds: HB-Net-20 on C10+ 3 (its seeds 0, 1, 2; baseline 0, 1, 2, 3)." in document
+    assert "Pairs whose runs are of two kinds of device: HB-Net-20 on C10+ seed 1." in document
+    add_run("cifar_hbnet20-fixed", 5.1)
+    assert "Rows with one baseline share its runs: their differences are not independent." in text(results)
+
+
+def test_seeds_needed_are_those_of_the_tables_level(results, add_run):
+    """More comparisons ask for more seeds of the same difference."""
+
+    def needed():
+        (line,) = [line for line in text(results).splitlines() if "80 % power" in line]
+        level, seeds = re.search(r"a level of (.*), should.*: HB-Net-20 on C10\+ (\d+)", line).groups()
+        return level, int(seeds)
+
+    for seed in range(3):
+        add_run("cifar_resnet20", 5.0, seed=seed)
+        add_run("cifar_hbnet20", (5.2, 5.4, 4.9)[seed], seed=seed)
+    level, alone = needed()
+    assert level == "5 %"
+    for seed in range(3):
+        add_run("cifar_hbnet20-fixed", (5.1, 5.9, 7.2)[seed], seed=seed)
+        add_run("cifar_hbnet20-free", (5.3, 5.8, 6.9)[seed], seed=seed)
+    level, of_three = needed()
+    assert level == "5 % / 3"
+    assert of_three > alone
+
+
 def test_the_test_sets_own_noise_is_told(results, add_run):
     add_run("cifar_resnet20", 10.0)
     assert "C10+: 10,000 test images; other ones would move an error of 10.0 % by 0.30 points" in text(results)
