@@ -7,13 +7,12 @@ value that it started from (Nesterov's is theory's, heavy ball's ``methods.HEAVY
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.ledger import Record
-from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, STYLE, write_figure
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, write_section_figures
+from benchmark.report.sections import Section, data_label
 from benchmark.report.step_table_plots import TABLE
 from benchmark.specs import Experiment
 
@@ -30,13 +29,7 @@ def write_coefficients(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: a damaged record, or runs that must not share a plot.
     """
-    paths = []
-    for section in read_sections(experiment, Path(results)):
-        if panels := _panels(section):
-            stem = Path(results) / "plots" / f"{experiment.name}-coefficients-{section.slug}"
-            with rc_context(STYLE):
-                paths += write_figure(_figure(section, panels), stem)
-    return paths
+    return write_section_figures(experiment, results, "coefficients", _panels, _figure)
 
 
 def layer_coefficients(records: list[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -73,7 +66,6 @@ def _figure(section: Section, panels: list[tuple[str, str]]) -> Figure:
         ax.set_title(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)
     for ax in list(axes)[len(panels) :]:
         ax.set_visible(False)
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 

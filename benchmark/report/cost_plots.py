@@ -8,7 +8,6 @@ most runs; rows without a run there have no point among them.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -16,8 +15,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
 from benchmark.report.costs import fastest_epoch
-from benchmark.report.figures import STYLE, line_styles, write_figure
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.figures import line_styles, write_section_figures
+from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import summarize
 from benchmark.specs import Experiment
 
@@ -41,17 +40,15 @@ def write_costs(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    paths = []
-    for section in read_sections(experiment, Path(results)):
-        if section.of(status="done"):
-            stem = Path(results) / "plots" / f"{experiment.name}-cost-{section.slug}"
-            with rc_context(STYLE):
-                paths += write_figure(_figure(section), stem)
-    return paths
+    return write_section_figures(experiment, results, "cost", _measured, _figure)
 
 
-def _figure(section: Section) -> Figure:
-    datasets = [d for d in section.datasets if section.of(dataset=d, status="done")]
+def _measured(section: Section) -> list[str]:
+    """Data sets with a finished run."""
+    return [dataset for dataset in section.datasets if section.of(dataset=dataset, status="done")]
+
+
+def _figure(section: Section, datasets: list[str]) -> Figure:
     rows = [row for row in section.rows if section.of(row, status="done")]
     legend = LEGEND_LINE * (1 - (-len(rows) // LEGEND_COLUMNS))
     figure = Figure(figsize=(PANEL[0] * len(COSTS), PANEL[1] * len(datasets) + legend + 0.3), layout="constrained")
@@ -74,7 +71,6 @@ def _figure(section: Section) -> Figure:
         loc="outside lower center",
         ncols=LEGEND_COLUMNS,
     )
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 

@@ -7,14 +7,13 @@ Beyond one point the axis is logarithmic where an interval reaches so far that o
 
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.figures import OKABE_ITO, STYLE, write_figure
+from benchmark.report.figures import OKABE_ITO, STYLE, write_section_figures
 from benchmark.report.lines import Line, section_lines
 from benchmark.report.published import PublishedNumbers
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import PairedDifference
 from benchmark.specs import Experiment
 
@@ -29,18 +28,12 @@ def write_differences(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    paths = []
-    for section in read_sections(experiment, Path(results)):
-        lines = section_lines(section, PublishedNumbers(None, experiment.name))
-        if panels := _panels(section, lines):
-            stem = Path(results) / "plots" / f"{experiment.name}-differences-{section.slug}"
-            with rc_context(STYLE):
-                paths += write_figure(_figure(section, panels), stem)
-    return paths
+    return write_section_figures(experiment, results, "differences", _panels, _figure)
 
 
-def _panels(section: Section, lines: list[Line]) -> dict[str, list[Line]]:
+def _panels(section: Section) -> dict[str, list[Line]]:
     """By data set the rows that have a difference there."""
+    lines = section_lines(section, PublishedNumbers(None, section.experiment.name))
     found = {d: [line for line in lines if line.entries[d].difference] for d in section.datasets}
     return {dataset: compared for dataset, compared in found.items() if compared}
 
@@ -57,7 +50,6 @@ def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
         axes[0].set_xscale("symlog", linthresh=LINEAR, subs=range(2, 10))
         axes[0].xaxis.set_major_formatter("{x:g}")
     figure.supxlabel("test error minus the baseline's (percentage points)", fontsize=STYLE["font.size"])
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 

@@ -1,13 +1,17 @@
 """One style for all figures, and writing them: the same figure and the same matplotlib give the same bytes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, product
 from pathlib import Path
+from typing import TypeVar
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmark.ledger import write_atomically
+from benchmark.report.sections import Section, read_sections
+from benchmark.specs import Experiment
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
@@ -31,10 +35,34 @@ STYLE = {
 }
 DOTS_PER_INCH = 200
 
+Found = TypeVar("Found")
+
 
 def line_styles() -> Iterator[tuple[str, object]]:
     """Colours first, then the same colours dashed, then all over again."""
     return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
+
+
+def write_section_figures(
+    experiment: Experiment,
+    results: Path,
+    kind: str,
+    find: Callable[[Section], Found],
+    draw: Callable[[Section, Found], Figure],
+) -> list[Path]:
+    """``plots/<experiment>-<kind>-<section>`` for each section in which ``find`` finds something to draw.
+
+    Raises:
+        UserError: no finished run, a damaged record, or runs that must not share a plot.
+    """
+    paths = []
+    for section in read_sections(experiment, Path(results)):
+        if found := find(section):
+            with rc_context(STYLE):
+                figure = draw(section, found)
+                figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+                paths += write_figure(figure, Path(results) / "plots" / f"{experiment.name}-{kind}-{section.slug}")
+    return paths
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -7,16 +7,15 @@ geometric mean over seeds and their range. A structure that lets gradients throu
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
-from benchmark.report.figures import BAND_OPACITY, STYLE, line_styles, write_figure
+from benchmark.report.figures import BAND_OPACITY, line_styles, write_section_figures
 from benchmark.report.layer_order import layer_order
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
 PANEL = (4.0, 2.6)  # inches
@@ -31,14 +30,7 @@ def write_gradients(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    paths = []
-    for section in read_sections(experiment, Path(results)):
-        found = {d: norms for d in section.datasets if (norms := _norms(section, d))}
-        if found:
-            stem = Path(results) / "plots" / f"{experiment.name}-gradients-{section.slug}"
-            with rc_context(STYLE):
-                paths += write_figure(_figure(section, found), stem)
-    return paths
+    return write_section_figures(experiment, results, "gradients", _by_dataset, _figure)
 
 
 def layer_norms(records: list[Record], moment: str) -> np.ndarray:
@@ -46,6 +38,11 @@ def layer_norms(records: list[Record], moment: str) -> np.ndarray:
     kept = [norms for record in records if (norms := record.result.get("gradient_norms"))]
     complete = [norms for norms in kept if all(moment in layer for layer in norms.values())]
     return np.array([[norms[name][moment] for name in sorted(norms, key=layer_order)] for norms in complete])
+
+
+def _by_dataset(section: Section) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """What ``_norms`` finds; data sets without any are left out."""
+    return {dataset: norms for dataset in section.datasets if (norms := _norms(section, dataset))}
 
 
 def _norms(section: Section, dataset: str) -> dict[str, dict[str, np.ndarray]]:
@@ -74,7 +71,6 @@ def _figure(section: Section, found: dict[str, dict[str, dict[str, np.ndarray]]]
     handles = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in styles.values()]
     labels = [section.label(row) for row in rows]
     figure.legend(handles, labels, loc="outside lower center", ncols=LEGEND_COLUMNS)
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 

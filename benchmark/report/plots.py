@@ -10,14 +10,13 @@ from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.ledger import Record
-from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, STYLE, line_styles, write_figure
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, line_styles, write_section_figures
+from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
 PANEL = (4.0, 3.0)  # inches
@@ -43,13 +42,7 @@ def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no records, a damaged one, or runs that must not share a plot.
     """
-    paths = []
-    for section in filter(_panels, read_sections(experiment, Path(results))):
-        stem = Path(results) / "plots" / f"{experiment.name}-curves-{section.slug}"
-        with rc_context(STYLE):
-            figure = _figure(section)
-            paths += write_figure(figure, stem)
-    return paths
+    return write_section_figures(experiment, results, "curves", _panels, _figure)
 
 
 def curve(records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +84,8 @@ def _in_lines(panels: list[list[Panel]]) -> list[list[Panel]]:
     return [group[i : i + across] for group in groups for i in range(0, len(group), across)]
 
 
-def _figure(section: Section) -> Figure:
-    lines = _in_lines(_panels(section))
+def _figure(section: Section, panels: list[list[Panel]]) -> Figure:
+    lines = _in_lines(panels)
     across = max(map(len, lines))
     legends = LEGEND_LINE * sum(max(_legend_lines(section, panel) for panel in line) for line in lines)
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * len(lines) + legends), layout="constrained")
@@ -108,7 +101,6 @@ def _figure(section: Section) -> Figure:
     for dataset, ax in first.items():
         if all(row["eval_error"] for record in section.of(None, dataset, "done") for row in record.metrics):
             _use_log_scale(ax)
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
@@ -17,9 +16,9 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
-from benchmark.report.figures import STYLE, write_figure
+from benchmark.report.figures import write_section_figures
 from benchmark.report.layer_order import layer_order
-from benchmark.report.sections import Section, data_label, read_sections
+from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
 PANEL = (1.75, 1.9)  # inches
@@ -37,19 +36,7 @@ def write_learned_tables(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    paths = []
-    for section in read_sections(experiment, Path(results)):
-        found = {
-            (row, dataset): tables
-            for dataset in section.datasets
-            for row in section.rows
-            if (tables := step_tables(section.of(row, dataset, "done")))
-        }
-        if found:
-            stem = Path(results) / "plots" / f"{experiment.name}-step_tables-{section.slug}"
-            with rc_context(STYLE):
-                paths += write_figure(_figure(section, found), stem)
-    return paths
+    return write_section_figures(experiment, results, "step_tables", _learned, _figure)
 
 
 def step_tables(records: list[Record]) -> dict[str, np.ndarray]:
@@ -78,6 +65,16 @@ def _table(coefficients: Mapping[str, Any], block: str, moment: str) -> np.ndarr
     return table
 
 
+def _learned(section: Section) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """By row and data set, those that learned any."""
+    return {
+        (row, dataset): tables
+        for dataset in section.datasets
+        for row in section.rows
+        if (tables := step_tables(section.of(row, dataset, "done")))
+    }
+
+
 def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> Figure:
     norm = CenteredNorm(DENSENET, REACH)
     across = max(map(len, found.values()))
@@ -93,7 +90,6 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
         axes[0].set_ylabel("layer k")
         line.colorbar(image, ax=list(axes), label="factor of $x_j$", extend="both")
         line.suptitle(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)
-    figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
     return figure
 
 
