@@ -1,9 +1,6 @@
 """Checkpoints that are whole or absent, and the newest one that can be read."""
 
-import contextlib
 import io
-import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +12,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
+
+from datamodules.cache import replace_atomically
 
 KEEP = 2
 
@@ -28,17 +27,7 @@ class AtomicCheckpointIO(CheckpointIO):
         path, data = Path(path), io.BytesIO()
         torch.save(checkpoint, data)  # not to the file itself: torch would hide why a write fails
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        replace_atomically(path, lambda file: file.write(data.getbuffer()))
 
     def load_checkpoint(
         self, path: Any, map_location: Callable | None = None, weights_only: bool | None = None

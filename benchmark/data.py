@@ -23,7 +23,8 @@ from datamodules import (
     ImageNetDataModule,
 )
 from datamodules.archives import extract_archives
-from datamodules.image_folder import folder_name, is_image_folder, scan_images
+from datamodules.image_folder import folder_name
+from datamodules.images import is_image_folder, scan_images
 from datamodules.interface import ImageDataModule
 
 

@@ -10,6 +10,7 @@ from benchmark.allocation import keeping_freed_memory
 from benchmark.data import Source
 from benchmark.run import create_model
 from benchmark.specs import Cell
+from datamodules import array, imagenet
 from lightning_modules.recipes import create_optimizer
 
 STEPS, BUDGET_SECONDS = 4, 3.0
@@ -63,5 +64,5 @@ def seconds_per_run(cell: Cell, source: Source, per_image: float) -> float:
     train, test = source.num_train - cell.data.validation, cell.data.validation or source.num_test
     if recipe.limit_batches:
         train = min(train, recipe.limit_batches * recipe.batch_size)
-        test = min(test, recipe.limit_batches * 500)
+        test = min(test, recipe.limit_batches * (imagenet if recipe.image_size else array).EVAL_BATCH_SIZE)
     return recipe.epochs * per_image * (train + FORWARD_SHARE * test)

@@ -86,7 +86,7 @@ def select_cells(
         images, batch_size = source.num_train - validation, cell.recipe.batch_size
         if batch_size > images:
             raise UserError(f"batch size {batch_size} is larger than the {images} training images")
-        _check_sharing(cell, images, device, devices, sync_batchnorm)
+        _check_sharing(cell, images, validation or source.num_test, device, devices, sync_batchnorm)
     return [
         (
             replace(
@@ -117,9 +117,11 @@ def _with_photographs(cell: Cell, image_size: int, resized: bool) -> Cell:
     return replace(cell, data=replace(cell.data, resized=resized), recipe=recipe)
 
 
-def _check_sharing(cell: Cell, images: int, device: str, devices: int, sync_batchnorm: bool) -> None:
+def _check_sharing(
+    cell: Cell, images: int, evaluated: int, device: str, devices: int, sync_batchnorm: bool
+) -> None:
     """Raises:
-    UserError: ``devices`` cannot share the cell's batches of so many training images.
+    UserError: ``devices`` cannot share the cell's batches of so many training images, or so many evaluated ones.
     """
     if sync_batchnorm and (device != "cuda" or devices == 1):
         raise UserError("--sync-batchnorm needs several GPUs; leave it out on one device or on CPUs")
@@ -131,6 +133,8 @@ def _check_sharing(cell: Cell, images: int, device: str, devices: int, sync_batc
         check_parts(images, cell.recipe.batch_size, devices)
     except DataError as error:
         raise UserError(f"{cell.name}: {error}; take another number of --devices") from error
+    if cell.recipe.image_size and evaluated < devices:
+        raise UserError(f"{cell.name} is evaluated on {evaluated} images, fewer than {devices} devices; take fewer")
 
 
 def _as_asked(recipe: RecipeSpec, precision: str, compile: str | bool) -> RecipeSpec:

@@ -275,7 +275,7 @@ def _be_a_member(
     place: Place, port: int, threads: int, folder: RunFolder, data_dir: Path, device: str, sender: Connection
 ) -> None:
     """A process's whole life: join, train, and send rows, values and failures."""
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this
     signal.signal(signal.SIGTERM, _die_by_it)  # or Lightning would go on to the end of a step
     torch.set_num_threads(threads)
@@ -302,7 +302,8 @@ def _be_a_member(
         os._exit(1)  # not held up by collectives that the others will never join
 
 
-def _end_with_the_parent() -> None:
+def end_with_the_parent() -> None:
+    """For a thread of a process that would go on, and hold what it uses, after its parent was killed."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

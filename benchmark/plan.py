@@ -79,7 +79,6 @@ def make_plan(
         for cell, source in cells:
             folder = RunFolder(results, cell, seed)
             status = folder.status()
-            row = experiment.row(cell.row)
             parameters, multiply_adds = complexity(cell.network, source.num_classes, source.image_shape)
             per_image, is_scaled = (
                 (0.0, False) if status in FINISHED else times.seconds_per_image(cell, source, multiply_adds)
@@ -87,7 +86,7 @@ def make_plan(
             runs.append(
                 PlannedRun(
                     folder=folder,
-                    row=row.label if row else cell.row,
+                    row=experiment.label(cell.row),
                     parameters=parameters,
                     multiply_adds=multiply_adds,
                     seconds_per_image=per_image,

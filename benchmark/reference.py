@@ -135,8 +135,8 @@ def create_schedule(
             total_steps=recipe.epochs * steps_per_epoch,
             cycle_momentum=False,
         )
-    milestones = [round(fraction * recipe.epochs) * steps_per_epoch for fraction in recipe.milestones]
-    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
+    epochs = [round(fraction * recipe.epochs) for fraction in recipe.milestones]
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps_per_epoch * epoch for epoch in epochs if epoch])
 
 
 def train_step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:

@@ -24,8 +24,8 @@ class Source:
 
 
 @contextlib.contextmanager
-def open_results(name: str, checkout: Path = Path()) -> Iterator[Source]:
-    """The results that ``name`` stands for: a directory, or else a revision of the repository around ``checkout``.
+def open_results(name: str) -> Iterator[Source]:
+    """The results that ``name`` stands for: a directory, or else a revision of the repository around us.
 
     A revision's committed ``results/runs`` lie in a temporary folder until the context ends.
 
@@ -40,7 +40,7 @@ def open_results(name: str, checkout: Path = Path()) -> Iterator[Source]:
             raise UserError(f"directory {name} holds no results (it has no folder runs){hint}")
         yield Source(name, folder)
         return
-    root = _root(name, checkout)
+    root = _root(name)
     commit = _commit(name, root)
     short = commit[:COMMIT_DIGITS]
     label = name if commit.startswith(name) else f"{name} ({short})"
@@ -52,10 +52,10 @@ def open_results(name: str, checkout: Path = Path()) -> Iterator[Source]:
         yield Source(label, target / "results")
 
 
-def _root(name: str, checkout: Path) -> Path:
-    found = _git(checkout, "rev-parse", "--show-toplevel")
+def _root(name: str) -> Path:
+    found = _git(Path(), "rev-parse", "--show-toplevel")
     if found.returncode:
-        raise UserError(f"{name!r} is no directory, and {checkout.resolve()} is no git checkout with revisions")
+        raise UserError(f"{name!r} is no directory, and {Path().resolve()} is no git checkout with revisions")
     return Path(found.stdout.decode().removesuffix("\n"))
 
 

@@ -23,7 +23,7 @@ from benchmark.errors import UserError
 from benchmark.gradients import GradientNorms
 from benchmark.group import Group, describe
 from benchmark.ledger import FINISHED, RunFolder, WriteError, write_atomically
-from benchmark.specs import Cell, NetworkSpec, RecipeSpec
+from benchmark.specs import Cell, NetworkSpec, RecipeSpec, to_dict
 from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
@@ -309,7 +309,7 @@ def create_model(cell: Cell, seed: int, num_classes: int, in_channels: int) -> L
         network=cell.network.name,
         num_classes=num_classes,
         network_options={**cell.network.options, "in_channels": in_channels},
-        recipe={name: _plain(getattr(recipe, name)) for name in DEFAULTS},
+        recipe={name: value for name, value in to_dict(recipe).items() if name in DEFAULTS},
         channels_last=recipe.channels_last,
         compile=recipe.compile,
     )
@@ -325,7 +325,3 @@ def _total(rows: Rows, name: str) -> float | None:
     """None if an epoch lacks it, as after a move to a device that does not tell."""
     total = sum(row.get(name, math.nan) for row in rows)
     return total if math.isfinite(total) else None
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

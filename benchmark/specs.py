@@ -152,6 +152,11 @@ class Experiment:
         """The row with this key, or None for a row that was added on the command line."""
         return next((row for row in self.rows if row.key == key), None)
 
+    def label(self, key: str) -> str:
+        """What tables call the row."""
+        row = self.row(key)
+        return row.label if row else key
+
     def cells(
         self,
         profile: str,

@@ -50,6 +50,9 @@ def check_numbers(**numbers: int) -> None:
             raise DataError(f"{name} is {value!r}; it must be a whole number from {LOWEST[name]} to 2^32 - 1")
 
 
+EVAL_BATCH_SIZE = 500
+
+
 class ArrayDataModule(pl.LightningDataModule):
     """Base class; a data set defines ``identity``, ``prepare_data`` and ``load``.
 
@@ -75,7 +78,7 @@ class ArrayDataModule(pl.LightningDataModule):
         augment: bool = False,
         validation: int = 0,
         seed: int = 0,
-        eval_batch_size: int = 500,
+        eval_batch_size: int = EVAL_BATCH_SIZE,
     ) -> None:
         super().__init__()
         check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)

@@ -9,30 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image, ImageOps
 
 from datamodules.array import ArrayDataModule, Arrays
-from datamodules.cache import cache_folder, replace_atomically
+from datamodules.cache import cache_folder, make_once, replace_atomically
 from datamodules.decoding import open_image, to_rgb
 from datamodules.errors import DataError
 from datamodules.images import (
     ImageFile,
     ImageFolderInfo,
     check_unchanged,
-    is_image_folder,
     read_images,
     scan_images,
 )
 from datamodules.parallel import map_in_order, show_progress
 
-__all__ = ["ImageFolderDataModule", "ImageFolderInfo", "is_image_folder", "scan_images"]
-
 CACHE_VERSION = 3
 
 
 class ImageFolderDataModule(ArrayDataModule):
-    """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``), or one folder deeper, of a folder or a tar.
+    """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``), up to two folders down, in a folder or tar.
 
     ``prepare_data`` decodes them once, in parallel, into one uint8 array in the cache. The cache is keyed by the
     content, written whole or not at all, and checked when it is read; several processes share one decoding.
@@ -86,19 +82,12 @@ class ImageFolderDataModule(ArrayDataModule):
         return self.cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
 
     def prepare_data(self) -> None:
-        try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.cache.with_suffix(".lock")):
-                if _read_cache(self.cache) is None:
-                    for leftover in self.cache_dir.glob(f"{self.cache.stem}.*.tmp"):
-                        leftover.unlink()
-                    info, images = self.info, self._decode()
-                    check_unchanged(info)
-                    _write_cache(self.cache, images)
-        except OSError as error:
-            raise DataError(
-                f"cache directory {self.cache_dir} cannot be used: {error.strerror or error}"
-            ) from error
+        make_once(self.cache, lambda: _read_cache(self.cache) is not None, self._make)
+
+    def _make(self) -> None:
+        info, images = self.info, self._decode()
+        check_unchanged(info)
+        _write_cache(self.cache, images)
 
     def load(self) -> Arrays:
         images = _read_cache(self.cache)

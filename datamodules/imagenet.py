@@ -25,6 +25,9 @@ MOST_PIXELS = 2048
 MOST_WORKERS = 16
 
 
+EVAL_BATCH_SIZE = 128
+
+
 class ImageNetDataModule(pl.LightningDataModule):
     """Photographs in ``train/<class>/`` and ``val/<class>/`` (or ``test/``), or ImageNet's official archives.
 
@@ -63,7 +66,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         augment: bool = True,
         validation: int = 0,
         seed: int = 0,
-        eval_batch_size: int = 128,
+        eval_batch_size: int = EVAL_BATCH_SIZE,
         resized: bool = False,
         subset: bool = False,
         cache_dir: str | Path | None = None,

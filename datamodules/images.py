@@ -144,10 +144,11 @@ def _read(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
 
 
 def _roots(path: Path) -> Iterator[Path]:
-    """The folder itself, and each folder in it: archives often have one more level."""
+    """The folder itself, and those up to two levels down in it: archives often have another level."""
     yield path
     try:
-        yield from sorted(p for p in path.iterdir() if p.is_dir())
+        for pattern in ("*", "*/*"):
+            yield from sorted(p for p in path.glob(pattern) if p.is_dir())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -164,7 +165,7 @@ def _check_sets(path: Path, folders: set[PurePosixPath]) -> None:
 
 
 def _classify(name: str) -> ImageFile | None:
-    """``[top/]split/class/[folder/]file`` as an ImageFile; None for anything else."""
+    """``[top/[top/]]split/class/[folder/]file`` as an ImageFile; None for anything else."""
     path = PurePosixPath(name)
     if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
         return None

@@ -20,10 +20,9 @@ from typing import BinaryIO
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as transforms
-from filelock import FileLock
 from torch import Tensor
 
-from datamodules.cache import replace_atomically
+from datamodules.cache import make_once, replace_atomically
 from datamodules.decoding import decode, decode_size
 from datamodules.errors import DataError
 from datamodules.listing import Listing, check_unchanged
@@ -83,15 +82,7 @@ def resize_all(listing: Listing, side: int, folder: Path, workers: int) -> None:
         DataError: no room, or an image that cannot be read.
     """
     path = resized_path(listing, side, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if _read_index(path) is None:
-                for leftover in folder.glob(f"{path.stem}.*.tmp"):
-                    leftover.unlink()
-                _resize_all(listing, side, path, workers)
-    except OSError as error:
-        raise DataError(f"cache directory {folder} cannot be used: {error.strerror or error}") from error
+    make_once(path, lambda: _read_index(path) is not None, lambda: _resize_all(listing, side, path, workers))
 
 
 def _resize_all(listing: Listing, side: int, path: Path, workers: int) -> None:

@@ -20,41 +20,23 @@ from benchmark.specs import DataSpec, Experiment, NetworkSpec, RecipeSpec, Row
 DROPOUT = {"dropout": 0.2}
 
 
-def _residual(n: int) -> tuple[Row, ...]:
+def _pair(structures: str, names: str, label: str, size: int, published: str, **fields: object) -> tuple[Row, Row]:
+    """The paper's structure and the one it is compared with, which is named first."""
+    first, second = (
+        Row(key := f"cifar_{structure}{size}", name + label, NetworkSpec(key), published=name + published, **fields)
+        for structure, name in zip(structures.split(), names.split(), strict=True)
+    )
+    return first, replace(second, baseline=first.key)
+
+
+def _residual(n: int) -> tuple[Row, Row]:
     depth = 6 * n + 2
-    resnet = Row(
-        f"cifar_resnet{depth}",
-        f"ResNet-{depth} (n={n})",
-        NetworkSpec(f"cifar_resnet{depth}"),
-        published=f"ResNet (n={n})",
-    )
-    hbnet = Row(
-        f"cifar_hbnet{depth}",
-        f"HB-Net-{depth} (n={n})",
-        NetworkSpec(f"cifar_hbnet{depth}"),
-        baseline=resnet.key,
-        published=f"HB-Net (n={n})",
-    )
-    return resnet, hbnet
+    return _pair("resnet hbnet", "ResNet HB-Net", f"-{depth} (n={n})", depth, f" (n={n})")
 
 
-def _dense(depth: int) -> tuple[Row, ...]:
-    densenet = Row(
-        f"cifar_densenet{depth}",
-        f"DenseNet (k=12, L={depth})",
-        NetworkSpec(f"cifar_densenet{depth}"),
-        published=f"DenseNet (k=12, L={depth})",
-        options_without_augmentation=DROPOUT,
-    )
-    agdnet = Row(
-        f"cifar_agdnet{depth}",
-        f"AGD-Net (k=12, L={depth})",
-        NetworkSpec(f"cifar_agdnet{depth}"),
-        baseline=densenet.key,
-        published=f"AGD-Net (k=12, L={depth})",
-        options_without_augmentation=DROPOUT,
-    )
-    return densenet, agdnet
+def _dense(depth: int) -> tuple[Row, Row]:
+    label = f" (k=12, L={depth})"
+    return _pair("densenet agdnet", "DenseNet AGD-Net", label, depth, label, options_without_augmentation=DROPOUT)
 
 
 def _extra(key: str, label: str, network: str, baseline: str | None = None, **options: object) -> Row:

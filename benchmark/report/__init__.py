@@ -1,28 +1,16 @@
 """Tables and plots from run records alone. ``from benchmark.report import load_results`` gives a DataFrame.
 
-Importing this package is cheap: pandas and matplotlib are imported with the first name that needs them.
+Importing this package is cheap: pandas is imported with the first name that needs it.
 """
 
-import importlib
 from typing import Any
 
-_HOMES = {
-    "load_results": "tables",
-    "write_tables": "tables",
-    "console_text": "tables",
-    "write_learning_curves": "plots",
-    "summarize": "statistics",
-    "paired_difference": "statistics",
-}
-
-__all__ = list(_HOMES)
+__all__ = ["load_results"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    from benchmark.report.tables import load_results
 
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return load_results

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.ledger import Record, read_records
 from benchmark.report.lines import errors_by_seed
-from benchmark.report.sections import Section, differing, make_sections
+from benchmark.report.sections import Section, differing, in_order, make_sections
 from benchmark.report.statistics import (
     CONFIDENCE,
     SAME,
@@ -225,8 +225,9 @@ def compare_sections(a: Sequence[Section], b: Sequence[Section]) -> list[Compare
 
 def _compare(a: Section | None, b: Section | None) -> ComparedSection:
     sides = [section for section in (a, b) if section]
-    rows = _in_order([row.key for row in sides[0].experiment.rows], *(s.rows for s in sides))
-    datasets = _in_order(sides[0].experiment.datasets, *(s.datasets for s in sides))
+    known = sides[0].experiment
+    rows = in_order((row for side in sides for row in side.rows), [row.key for row in known.rows])
+    datasets = in_order((dataset for side in sides for dataset in side.datasets), known.datasets)
     changes = [
         Change(row, sides[0].label(row), dataset, _side(a, row, dataset), _side(b, row, dataset))
         for dataset in datasets
@@ -245,13 +246,6 @@ def _adjust(changes: list[Change]) -> Iterator[Change]:
 
 def _side(section: Section | None, row: str, dataset: str) -> Side:
     return Side(tuple(section.of(row, dataset)) if section else ())
-
-
-def _in_order(known: Iterable[str], *found: Iterable[str]) -> list[str]:
-    """Every name found: the known order, then others by name."""
-    names = {name for some in found for name in some}
-    known = [name for name in known if name in names]
-    return known + sorted(names - set(known))
 
 
 def _outcome(record: Record) -> list[Any]:

@@ -12,7 +12,7 @@ from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import Record, write_atomically
 from benchmark.report.compare import Change, ComparedSection, Side
-from benchmark.report.layout import NOTHING, Column, Grid, Text, difference_text, signed, summary_text
+from benchmark.report.layout import NOTHING, Column, Grid, Text, difference_text, make_grid, signed, summary_text
 from benchmark.report.markdown import to_markdown
 from benchmark.report.notes import CHECKSUM_DIGITS, in_words, test_set_note, value_text
 from benchmark.report.sections import Section, data_label, test_images
@@ -67,14 +67,7 @@ def _grid(section: ComparedSection) -> Grid:
         _column("images/s B/A", section, lambda c: _ratio(c.speed)),
         _column("memory B/A", section, lambda c: _ratio(c.memory)),
     ]
-    shown = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
-    return Grid(
-        title=section.section.title,
-        slug=section.section.slug,
-        columns=tuple(column for column, _ in shown),
-        rows=tuple(zip(*(cells for _, cells in shown), strict=True)),
-        notes=tuple(_notes(section)),
-    )
+    return make_grid(section.section, columns, _notes(section))
 
 
 def _column(

@@ -1,12 +1,12 @@
 """The lines of a section as text in cells, the same for every format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from benchmark.duration import format_duration
 from benchmark.report.costs import Cost
-from benchmark.report.lines import Entry, Line
+from benchmark.report.lines import Line
 from benchmark.report.published import Published
 from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import PairedDifference, Summary, UnpairedDifference
@@ -45,7 +45,7 @@ class Grid:
 
 
 def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
-    """The grid of a section; columns in which every cell would be empty are left out."""
+    """The grid of a section."""
     columns: list[tuple[Column, list[Text]]] = [_column("", "model", lines, lambda line: line.label, is_text=True)]
     if any(entry.difference for line in lines for entry in line.entries.values()):
         columns.append(_column("", "baseline", lines, lambda line: _baseline(section, line), is_text=True))
@@ -65,12 +65,17 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
             for name, text in costs.items()
         ),
     ]
-    columns = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
+    return make_grid(section, columns, notes)
+
+
+def make_grid(section: Section, columns: Iterable[tuple[Column, list[Text]]], notes: Iterable[str]) -> Grid:
+    """A grid of the columns that say something."""
+    shown = [(column, cells) for column, cells in columns if any(cell.text != NOTHING for cell in cells)]
     return Grid(
         title=section.title,
         slug=section.slug,
-        columns=tuple(column for column, _ in columns),
-        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
+        columns=tuple(column for column, _ in shown),
+        rows=tuple(zip(*(cells for _, cells in shown), strict=True)),
         notes=tuple(notes),
     )
 
@@ -81,13 +86,8 @@ def _cost_text(text: Callable[[Cost], str], usual: str | None, line: Line) -> st
     return shown if shown == NOTHING or line.cost.device == usual else shown + ELSEWHERE
 
 
-def error_text(entry: Entry) -> str:
+def summary_text(error: Summary | None, diverged: int = 0) -> str:
     """``5.32 ± 0.10 (3)``: mean, standard deviation and number of seeds; ``diverged`` if no run lived."""
-    return summary_text(entry.error, entry.diverged)
-
-
-def summary_text(error: Summary | None, diverged: int) -> str:
-    """As ``error_text``, of a summary and the number of runs that diverged."""
     if error is None:
         return "diverged" if diverged else NOTHING
     spread = "" if error.std is None else f" ± {error.std:.2f}"
@@ -151,15 +151,15 @@ def _dataset_columns(dataset: str, lines: list[Line]) -> list[tuple[Column, list
     entries = [line.entries[dataset] for line in lines]
     group = "top-1" if any(e.top5 for e in entries) else data_label(dataset)
     return [
-        (Column(group, "error"), [Text(error_text(e)) for e in entries]),
-        (Column(group, "validation"), [Text(summary_text(e.validation, 0)) for e in entries]),
+        (Column(group, "error"), [Text(summary_text(e.error, e.diverged)) for e in entries]),
+        (Column(group, "validation"), [Text(summary_text(e.validation)) for e in entries]),
         (Column(group, "published"), [Text(published_text(e.published)) for e in entries]),
         (Column(group, "gap"), [Text(NOTHING if e.gap is None else signed(e.gap)) for e in entries]),
         (
             Column(group, "difference"),
             [Text(difference_text(e.difference), e.is_significant) for e in entries],
         ),
-        (Column("top-5", "error"), [Text(summary_text(e.top5, 0)) for e in entries]),
+        (Column("top-5", "error"), [Text(summary_text(e.top5)) for e in entries]),
         (Column("top-5", "published"), [Text(published_text(e.published_top5)) for e in entries]),
         (
             Column("top-5", "gap"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmark.ledger import Record
 from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
-from benchmark.report.sections import Section, is_what_it_stands_for
+from benchmark.report.sections import Section, in_order, is_what_it_stands_for
 from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
 
 
@@ -94,7 +94,7 @@ def shown_datasets(section: Section, numbers: PublishedNumbers) -> list[str]:
     known = section.experiment.datasets
     measured = section.datasets
     published = [d for d in known if any(_published(section, row, d, numbers) for row in section.rows)]
-    return [d for d in known if d in measured or d in published] + [d for d in measured if d not in known]
+    return in_order([*measured, *published], known)
 
 
 def errors_by_seed(records: Iterable[Record]) -> dict[int, float]:

@@ -61,12 +61,12 @@ class Section:
     @property
     def rows(self) -> list[str]:
         """Keys of the rows with a record: the experiment's order, then others by name."""
-        return _ordered((r.cell.row for r in self.records), [row.key for row in self.experiment.rows])
+        return in_order((r.cell.row for r in self.records), [row.key for row in self.experiment.rows])
 
     @property
     def datasets(self) -> list[str]:
         """Data sets with a record: the experiment's order, then others by name."""
-        return _ordered((r.cell.dataset for r in self.records), self.experiment.datasets)
+        return in_order((r.cell.dataset for r in self.records), self.experiment.datasets)
 
     def of(self, row: str | None = None, dataset: str | None = None, status: str | None = None) -> list[Record]:
         """Records of a row, a data set and a status; None means any."""
@@ -78,8 +78,7 @@ class Section:
 
     def label(self, row: str) -> str:
         """What the table calls a row."""
-        known = self.experiment.row(row)
-        return known.label if known else row
+        return self.experiment.label(row)
 
     def baseline(self, row: str) -> str | None:
         """The row that it is compared with; None if it is a baseline itself or unknown to the experiment."""
@@ -126,7 +125,7 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     if not any(r.status in FINISHED for r in records):
         return []
     places = _by_place(records)
-    profiles = _ordered((profile for profile, _ in places), experiment.profiles)
+    profiles = in_order((profile for profile, _ in places), experiment.profiles)
     sections = []
     for place in sorted(places, key=lambda place: (profiles.index(place[0]), place[1])):
         found = places[place]
@@ -266,7 +265,8 @@ def _find_conflict(records: Iterable[Record]) -> _Conflict | None:
     return None
 
 
-def _ordered(found: Iterable[str], known: Iterable[str]) -> list[str]:
+def in_order(found: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Every name found: the known order, then others by name."""
     found = set(found)
     known = [name for name in known if name in found]
     return known + sorted(found - set(known))

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.layout import three_digits
-from benchmark.report.speed import merge, slug
+from benchmark.report.speed import merge, slug, table
 
 Row = Mapping[str, Any]
 Rates = Mapping[str, float]
@@ -68,7 +67,7 @@ def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
         }
         for row in rows
     ]
-    parts = ["# Speed of the input path", _table(lines)]
+    parts = ["# Speed of the input path", table(lines, texts=1)]
     if rates:
         needed = [
             {
@@ -78,7 +77,7 @@ def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
             }
             for name, rate in rates.items()
         ]
-        parts += ["## Cores that feed one GPU", _table(needed)]
+        parts += ["## Cores that feed one GPU", table(needed, texts=1)]
     parts.append("\n".join(f"- {note}" for note in _notes(rows, rates, processor)))
     return "\n\n".join(parts) + "\n"
 
@@ -111,8 +110,3 @@ def _notes(rows: Sequence[Row], rates: Rates, processor: str) -> list[str]:
             "No GPU's rate on photographs is measured in these results; --feed IMAGES_PER_SECOND takes one."
         )
     return notes
-
-
-def _table(lines: Sequence[Mapping[str, str]]) -> str:
-    align = ["left" if i == 0 else "right" for i in range(len(lines[0]))]
-    return tabulate(lines, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)

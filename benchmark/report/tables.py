@@ -19,7 +19,7 @@ from benchmark.report.lines import Entry, Line, section_lines
 from benchmark.report.markdown import to_markdown
 from benchmark.report.notes import section_notes
 from benchmark.report.published import PublishedNumbers
-from benchmark.report.sections import Section, data_label, data_name, read_runs, read_sections
+from benchmark.report.sections import Section, data_label, data_name, in_order, read_runs, read_sections
 from benchmark.specs import Experiment
 
 MEASURED = (
@@ -141,9 +141,12 @@ def _frame(experiment: Experiment, tables: list[tuple[Section, list[Line]]]) -> 
         for line in lines
     ]
     shown = [dataset for _, lines in tables for dataset in lines[0].entries]
-    ordered = [d for d in experiment.datasets if d in shown] + sorted(set(shown) - set(experiment.datasets))
     held_out = any(section.held_out for section, _ in tables)
-    entries = [name for dataset in ordered for name in _entry_columns(dataset, held_out, experiment.top5)]
+    entries = [
+        name
+        for dataset in in_order(shown, experiment.datasets)
+        for name in _entry_columns(dataset, held_out, experiment.top5)
+    ]
     names = ["profile", "data", *(["held out"] if held_out else []), "row", "model", "baseline"]
     sizes = ["parameters", "multiply_adds", *COSTS, "cost device"]
     frame = rounded(pd.DataFrame(rows)[[*names, *entries, *sizes]])

@@ -8,6 +8,7 @@ import copy
 import multiprocessing
 import time
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from benchmark.allocation import keeping_freed_memory
 from benchmark.errors import UserError
 from benchmark.run import create_model
 from benchmark.speed.loops import NUM_CLASSES, Step, Task, bare_loop, step_on_noise
-from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize
+from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize, time_in_turns
 from lightning_modules.fixed_shape import FixedShape, has_option
 from lightning_modules.recipes import create_optimizer
 
@@ -82,12 +83,8 @@ def stacked_loop(task: Task, seeds: int) -> Step:
 
 def time_stacked(task: Task, seeds: int, steps: int) -> float:
     """Seconds of a step of ``seeds`` stacked runs."""
-    step, watch = stacked_loop(task, seeds), Stopwatch(task.device)
-    with keeping_freed_memory():
-        for _ in range(WARM_UP_STEPS):
-            step()
-        run_block(step, watch, steps)
-    return median(watch.seconds)
+    loops = {"stacked": (partial(stacked_loop, seeds=seeds), task)}
+    return median(time_in_turns(loops, task.device, 1, steps)["stacked"])
 
 
 def time_processes(task: Task, count: int, steps: int) -> float:

@@ -1,13 +1,13 @@
 """Measurements in fresh processes, one after another: what a process did before moves neither times nor peaks."""
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 from typing import NamedTuple, TypeVar
 
+from benchmark.parallel import end_with_the_parent
 from benchmark.speed.loops import Task
 from benchmark.speed.measure import Loop, peak_memory, time_in_turns
 
@@ -62,13 +62,7 @@ def in_its_own_process(measure: Callable[..., T], *arguments: object) -> T:
 
 def _begin(start_method: str) -> None:
     multiprocessing.set_start_method(start_method, force=True)
-    threading.Thread(target=_end_with_the_command, daemon=True).start()
-
-
-def _end_with_the_command() -> None:
-    """Else a command that is killed would leave this process to measure on, and to disturb what comes next."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
 
 
 def memory_of_loop(task: Task, loop: str) -> int | None:

@@ -288,7 +288,6 @@ def environment(settings: Settings) -> dict[str, Any]:
     """What the figures were measured on, for the notes under the table."""
     return {
         "device": machine.describe_device(settings.device),
-        "threads": torch.get_num_threads(),
         "batch_size": settings.batch_size,
         "blocks": settings.blocks,
         "steps": settings.steps,

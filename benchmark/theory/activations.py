@@ -1,4 +1,4 @@
-"""Monotone activations Phi and their antiderivatives Psi, Psi' = Phi (docs/structures.md, section 1).
+"""Monotone activations Phi and their antiderivatives Psi, Psi' = Phi (docs/theory.md, section 1).
 
 All work elementwise on float64 tensors of any shape. Each is checked against autograd and against numerical
 integration by ``tests/theory/test_activations.py``.
@@ -47,13 +47,13 @@ def get_activation(name: str) -> Activation:
     return ACTIVATIONS[name]
 
 
-def check_monotone(phi: Function, low: float = -20.0, high: float = 20.0, points: int = 4001) -> None:
-    """Check an activation of one's own on a grid.
+def check_monotone(phi: Function) -> None:
+    """Check an activation of one's own on a grid from -20 to 20.
 
     Raises:
         UserError: it decreases somewhere, or is not finite there; says where.
     """
-    x = torch.linspace(low, high, points, dtype=torch.float64)
+    x = torch.linspace(-20, 20, 4001, dtype=torch.float64)
     y = phi(x)
     if not torch.isfinite(y).all():
         raise UserError(f"the activation is not finite at {x[~torch.isfinite(y)][0]:g}")

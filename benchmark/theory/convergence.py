@@ -169,18 +169,18 @@ def step_tables(layers: int) -> dict[str, list[list[float]]]:
     }
 
 
-def create_problem(kind: str, condition_number: float, size: int = SIZE, seed: int = 0) -> Problem:
+def create_problem(kind: str, condition_number: float) -> Problem:
     """A random W with |W| = 1 - 1 / kappa, and a random start at distance 1 from the minimizer.
 
     Args:
         kind: a name of ``PROBLEMS``.
         condition_number: kappa > 1; mu is 1 / kappa and L at most 1 (of the quadratic 0.999).
     """
-    weight = random_weight(size, 1 / condition_number, seed, smallest=1e-3)
+    weight = random_weight(SIZE, 1 / condition_number, seed=0, smallest=1e-3)
     objective = Objective(weight, get_activation(PROBLEMS[kind]))
     minimizer = objective.minimizer()
-    generator = torch.Generator().manual_seed(seed + 1)
-    direction = torch.randn(size, dtype=torch.float64, generator=generator)
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.randn(SIZE, dtype=torch.float64, generator=generator)
     return Problem(objective, minimizer + direction / direction.norm(), minimizer)
 
 

@@ -1,4 +1,4 @@
-"""The function that a feedforward network with one shared weight descends (docs/structures.md, section 1).
+"""The function that a feedforward network with one shared weight descends (docs/theory.md, section 1).
 
 Shapes: n neurons; W is (n, n), x and z are (..., n), one point in each row; everything is float64.
 
@@ -17,6 +17,9 @@ from benchmark.theory.activations import Activation, check_monotone
 
 SYMMETRIC, POSITIVE = 1e-10, 1e-12
 """Relative to the largest eigenvalue: how far from symmetric, and how close to singular, a W may be."""
+
+TOLERANCE, MOST_STEPS = 1e-15, 1_000_000
+"""Of the search for the minimizer: mu |z - z*| relative to |z|, which the gradient bounds, and when to give up."""
 
 
 class Objective:
@@ -79,23 +82,18 @@ class Objective:
             )
         return mu
 
-    @property
-    def condition_number(self) -> float:
-        """L / mu."""
-        return self.smoothness / self.strong_convexity
-
-    def minimizer(self, tolerance: float = 1e-15, most: int = 1_000_000) -> Tensor:
+    def minimizer(self) -> Tensor:
         """z* with grad f(z*) = 0, (n,), by Newton's method from 0, damped until f decreases.
 
         Raises:
             UserError: f is not strongly convex.
-            RuntimeError: no convergence in ``most`` steps.
+            RuntimeError: no convergence in ``MOST_STEPS`` steps.
         """
         mu = self.strong_convexity
         z = torch.zeros(len(self.weight), dtype=torch.float64)
-        for _ in range(most):
+        for _ in range(MOST_STEPS):
             gradient = self.gradient(z)
-            if gradient.norm() <= tolerance * mu * max(1.0, float(z.norm())):
+            if gradient.norm() <= TOLERANCE * mu * max(1.0, float(z.norm())):
                 return z
             step = torch.linalg.solve(torch.autograd.functional.jacobian(self.gradient, z), gradient)
             new = z - step

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.dense_blocks import DenseBlock, MultiStepDenseBlock
 from lightning_modules.networks.layers import conv1x1, conv3x3, imagenet_stem, initialize
-from lightning_modules.networks.options import accept_options, choice
+from lightning_modules.networks.options import accept_options, choice, count_units
 
 BLOCK_ARGUMENTS = {"in_channels", "layers", "growth", "bottleneck", "dropout"}
 IMAGENET_LAYERS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
@@ -110,7 +110,7 @@ class CIFARDenseNetwork(DenseNetwork):
         **method_options: object,
     ) -> None:
         block = block_builder(method, growth, bottleneck, dropout, method_options)
-        layers = [layers_per_block(depth, bottleneck)] * 3
+        layers = [count_units(depth, 6 if bottleneck else 3, 4)] * 3
         channels = 2 * growth if bottleneck else 16
         stem = conv3x3(in_channels, channels)
         super().__init__(num_classes, stem, channels, layers, growth, block, compression, dropout)
@@ -161,17 +161,3 @@ def block_builder(
     block = DENSE_METHODS[choice("method", method, tuple(DENSE_METHODS))]
     accept_options(method, block, options, hidden=BLOCK_ARGUMENTS)
     return partial(block, growth=growth, bottleneck=bottleneck, dropout=dropout, **options)
-
-
-def layers_per_block(depth: int, bottleneck: bool = False) -> int:
-    """n of depth = 3n + 4, or 6n + 4 with bottlenecks.
-
-    Raises:
-        ValueError: names the nearest valid depths.
-    """
-    unit = 6 if bottleneck else 3
-    n, rest = divmod(depth - 4, unit)
-    if rest or n < 1:
-        below = max(unit * n + 4, unit + 4)
-        raise ValueError(f"depth {depth} is not {unit}n + 4; the nearest are {below} and {below + unit}")
-    return n

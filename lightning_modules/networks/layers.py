@@ -45,12 +45,9 @@ def projection_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.
 
 
 def initialize(network: nn.Module, fan: str = "fan_out") -> None:
-    """He et al. (2015) for convolutions, one and zero for batch norm, zero bias for the classifier."""
+    """He et al. (2015) for convolutions, zero bias for the classifier."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)

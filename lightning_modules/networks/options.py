@@ -39,6 +39,19 @@ def choice(name: str, value: Value, valid: Sequence[Value]) -> Value:
     return value
 
 
+def count_units(depth: int, unit: int, others: int) -> int:
+    """n of depth = unit n + others.
+
+    Raises:
+        ValueError: names the nearest valid depths.
+    """
+    n, rest = divmod(depth - others, unit)
+    if rest or n < 1:
+        below = max(unit * n, unit) + others
+        raise ValueError(f"depth {depth} is not {unit}n + {others}; the nearest are {below} and {below + unit}")
+    return n
+
+
 def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
     """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
 

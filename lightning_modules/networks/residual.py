@@ -22,7 +22,7 @@ from lightning_modules.networks.layers import (
     norm_relu,
     projection_shortcut,
 )
-from lightning_modules.networks.options import choice
+from lightning_modules.networks.options import choice, count_units
 from lightning_modules.networks.rules import create_rule
 from lightning_modules.networks.updates import Transform, UpdateRule
 
@@ -224,7 +224,7 @@ class CIFARResidualNetwork(ResidualNetwork):
         stem = nn.Sequential(conv3x3(in_channels, widths[0]))
         if not pre_activation:
             stem.extend(norm_relu(widths[0]))
-        blocks = [blocks_per_stage(depth)] * len(widths)
+        blocks = [count_units(depth, 6, 2)] * len(widths)
         rule = partial(create_rule, method, reading=reading, **method_options)
         super().__init__(num_classes, stem, widths[0], widths, blocks, rule, False, shortcut, pre_activation)
 
@@ -265,16 +265,3 @@ class ImageNetResidualNetwork(ResidualNetwork):
         ends = [EXPANSION * width for width in widths] if bottleneck else widths
         rule = partial(create_rule, method, reading=reading, **method_options)
         super().__init__(num_classes, stem, widths[0], ends, blocks, rule, bottleneck, shortcut, pre_activation)
-
-
-def blocks_per_stage(depth: int) -> int:
-    """n of depth = 6n + 2.
-
-    Raises:
-        ValueError: names the nearest valid depths.
-    """
-    n, rest = divmod(depth - 2, 6)
-    if rest or n < 1:
-        below = max(6 * n + 2, 8)
-        raise ValueError(f"depth {depth} is not 6n + 2; the nearest are {below} and {below + 6}")
-    return n

@@ -10,6 +10,7 @@ import torch
 import benchmark.__main__ as cli
 from benchmark import grid, machine, run
 from benchmark.data import find_source
+from benchmark.errors import UserError
 from benchmark.experiments.imagenet import EXPERIMENT
 from benchmark.ledger import RunFolder
 from benchmark.specs import run_id
@@ -165,6 +166,12 @@ def planned(photographs, **options):
         EXPERIMENT, photographs, "cpu", "smoke", networks=[NETWORK], precision="32-true", **options
     )
     return cells[0][0]
+
+
+def test_every_process_has_an_image_to_be_evaluated_on(photographs):
+    with pytest.raises(UserError, match="is evaluated on 4 images, fewer than 8 devices"):
+        planned(photographs, devices=8, validation=4)
+    assert planned(photographs, devices=4, validation=4).recipe.devices == 4
 
 
 def test_what_is_read_is_part_of_the_id(photographs):

@@ -315,6 +315,19 @@ def test_a_precision_that_was_not_measured(plan, table):
     assert "has no step times in 32-true" in err
 
 
+@pytest.mark.parametrize(("experiment", "evaluated"), [("cifar", 1_000), ("imagenet", 256)])
+def test_two_batches_of_the_smoke_profile_are_estimated_as_such(experiment, evaluated):
+    """Evaluated in batches of 500 of CIFAR's images and of 128 photographs."""
+    from benchmark import estimate
+    from benchmark.data import Source
+
+    cell = get_experiment(experiment).cells("smoke")[0]
+    source = Source("", "", "", num_classes=10, image_shape=(3, 32, 32), num_train=50_000, num_test=10_000)
+    recipe = cell.recipe
+    images = recipe.limit_batches * recipe.batch_size + evaluated / 3
+    assert estimate.seconds_per_run(cell, source, 1.0) == pytest.approx(recipe.epochs * images)
+
+
 def test_one_thread_is_timed_by_what_it_works_and_more_by_the_clock_on_the_wall(monkeypatch):
     """A wait, as for a processor that is busy elsewhere, is no work."""
     import torch

@@ -15,7 +15,7 @@ from lightning_modules.recipes import DEFAULTS
 
 RECIPES = [
     RecipeSpec(epochs=2, batch_size=16, learning_rate=0.2, weight_decay=5e-4, schedule="one_cycle"),
-    RecipeSpec(epochs=4, batch_size=16, milestones=(0.25, 0.5)),
+    RecipeSpec(epochs=4, batch_size=16, milestones=(0.1, 0.25, 0.5)),
 ]
 STEPS_PER_EPOCH = 2
 

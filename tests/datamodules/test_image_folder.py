@@ -19,7 +19,7 @@ from tests.datamodules.folders import loaded, png, processes_that_share_imports,
 JPEG_COPY = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10-jpeg.tar.gz"
 
 
-@pytest.mark.parametrize("top", ["", "images/"])
+@pytest.mark.parametrize("top", ["", "images/", "some/images/"])
 @pytest.mark.parametrize("suffix", ["", ".tar", ".tar.gz", ".tar.xz"])
 def test_folder_and_tar_hold_the_same_pixels(tmp_path, suffix, top):
     files = tree()

@@ -64,7 +64,7 @@ def test_minimizer(name):
 def test_a_large_weight_has_no_rate():
     f = Objective(2 * torch.eye(3), get_activation("tanh"))
     with pytest.raises(UserError, match=r"\|W\| = 2 times the activation's largest slope, 1, must stay below 1"):
-        _ = f.condition_number
+        _ = f.strong_convexity
     assert Objective(2 * torch.eye(3), get_activation("sigmoid")).strong_convexity == pytest.approx(0.5)
 
 

@@ -111,7 +111,7 @@ def run_table(groups: Sequence[Group]) -> RunTable:
     for group in groups:
         for record in group.records:
             items = [
-                Item(_label(group.experiment, record)),
+                Item(group.experiment.label(record.cell.row)),
                 *(Item(read(group.experiment, record)) for read in words.values()),
                 *(_number_item(read(record), write) for read, write in numbers.values()),
                 *(Item(read(group.experiment, record)) for read in CONTEXT.values()),
@@ -143,7 +143,7 @@ def sparkline(record: Record) -> Sparkline | None:
 
 
 def _details(experiment: Experiment, record: Record) -> RunDetails:
-    label = f"{_label(experiment, record)}, {data_label(record.cell.dataset)}, seed {record.seed}"
+    label = f"{experiment.label(record.cell.row)}, {data_label(record.cell.dataset)}, seed {record.seed}"
     return RunDetails(_id(record), label, record.status, tuple(_facts(record)), sparkline(record))
 
 
@@ -189,11 +189,6 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 def _epochs(record: Record) -> str:
     times = (number(record.result.get("seconds_per_epoch")), fastest_epoch(record))
     return ", ".join(map(three_digits, times))
-
-
-def _label(experiment: Experiment, record: Record) -> str:
-    known = experiment.row(record.cell.row)
-    return known.label if known else record.cell.row
 
 
 def _id(record: Record) -> str:
