@@ -57,6 +57,7 @@ def plan_grid(experiment: Experiment, command: Plan) -> int:
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
     plan.print_plan(runs, console, step_times)
+    plan.print_power(experiment, runs, console)
     if counts:
         plan.print_schedules(runs, counts, command.price, console)
     if command.save_step_times:

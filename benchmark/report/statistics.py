@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike
+from scipy import special, stats
 
 CONFIDENCE = 0.95
 POWER = 0.8
 MOST_SEEDS = 1000
-CERTAIN = 40.0  # standard errors: two seeds find such a shift, and beyond it scipy's series do not converge
 FEWEST_TO_CORRELATE = 4
 SAME = 1e-4  # percentage points: above float32 rounding of an error, below one image of any test set
 
@@ -69,16 +69,12 @@ class PairedDifference:
     def seeds_needed(self, comparisons: int = 1) -> int | None:
         """The fewest seeds that find the difference with probability ``POWER``, were mean and spread as they seem.
 
-        Of a two-sided paired t test at 5 % divided by the number of comparisons (Bonferroni's level, the strictest
-        of Holm's), by the noncentral t distribution. None without a spread to go by, or if ``MOST_SEEDS`` would not
-        do.
+        At the level of ``detectable``. None without a spread to go by, or if ``MOST_SEEDS`` would not do.
         """
         if not self.std or not self.mean:
             return None
         counts = np.arange(2, MOST_SEEDS + 1)
-        critical = stats.t.isf((1 - CONFIDENCE) / (2 * comparisons), counts - 1)
-        shift = np.minimum(abs(self.mean) / self.std * np.sqrt(counts), CERTAIN)
-        enough = np.flatnonzero(stats.nct.sf(critical, counts - 1, shift) >= POWER)
+        enough = np.flatnonzero(detectable(counts, comparisons) <= abs(self.mean) / self.std)
         return int(counts[enough[0]]) if enough.size else None
 
 
@@ -157,6 +153,20 @@ def unpaired_difference(a: Sequence[float], b: Sequence[float]) -> UnpairedDiffe
     test = stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(CONFIDENCE)
     return UnpairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), len(a), len(b))
+
+
+def detectable(seeds: ArrayLike, comparisons: int = 1) -> np.ndarray:
+    """The mean that so many seeds find with probability ``POWER``, in standard deviations of paired differences.
+
+    By a two-sided paired t test at 5 % divided by the number of comparisons (Bonferroni's level, the strictest of
+    Holm's), whose statistic has the noncentral t distribution.
+
+    Args:
+        seeds: two or more, of any shape.
+    """
+    seeds = np.asarray(seeds)
+    critical = stats.t.isf((1 - CONFIDENCE) / (2 * comparisons), seeds - 1)
+    return special.nctdtrinc(seeds - 1, 1 - POWER, critical) / np.sqrt(seeds)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

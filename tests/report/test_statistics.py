@@ -4,6 +4,7 @@ from scipy import stats
 
 from benchmark.report.statistics import (
     binomial_error,
+    detectable,
     holm,
     paired_difference,
     rank_correlation,
@@ -120,6 +121,14 @@ def test_seeds_needed_find_the_difference_four_times_in_five(comparisons):
     draws = np.random.default_rng(0).normal(difference.mean, difference.std, (20_000, needed))
     found = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / comparisons).mean()
     assert found == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("comparisons", [1, 16])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_what_is_detectable_is_found_four_times_in_five(seeds, comparisons):
+    draws = np.random.default_rng(0).normal(detectable(seeds, comparisons), 1, (50_000, seeds))
+    found = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / comparisons).mean()
+    assert found == pytest.approx(0.8, abs=0.01)
 
 
 def test_no_number_of_seeds_without_a_spread_or_for_next_to_nothing():
