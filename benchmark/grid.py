@@ -47,7 +47,8 @@ def select_cells(
 
     Raises:
         UserError: a profile, data set, row, precision or compilation is unknown or not for this device, nothing
-            matches, or a batch is larger than the training images or cannot be shared.
+            matches, a batch is larger than the training images or cannot be shared, or fewer images are evaluated
+            than there are devices.
     """
     profile = profile or experiment.default_profile
     if profile not in experiment.profiles:
@@ -86,7 +87,8 @@ def select_cells(
         images, batch_size = source.num_train - validation, cell.recipe.batch_size
         if batch_size > images:
             raise UserError(f"batch size {batch_size} is larger than the {images} training images")
-        _check_sharing(cell, images, validation or source.num_test, device, devices, sync_batchnorm)
+        evaluated = min(validation or source.num_test, source.num_test)
+        _check_sharing(cell, images, evaluated, device, devices, sync_batchnorm)
     return [
         (
             replace(

@@ -14,12 +14,9 @@ from benchmark.complexity import complexity
 from benchmark.data import Source
 from benchmark.duration import format_duration
 from benchmark.ledger import FINISHED, RunFolder
-from benchmark.report.statistics import detectable
 from benchmark.schedule import enough_devices, simulate
 from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment
 from benchmark.step_times import StepTime, StepTimes, without_dropout
-
-MORE_SEEDS = (5, 10)
 
 
 @dataclass(frozen=True)
@@ -181,27 +178,6 @@ def print_plan(runs: Sequence[PlannedRun], console: Console, step_times: StepTim
     if any(run.is_scaled for run in runs):
         note = "≈ is not measured there, but scaled by multiply-adds from the network of its kind nearest in size."
         console.print(note, soft_wrap=True)
-
-
-def print_power(experiment: Experiment, runs: Sequence[PlannedRun], console: Console) -> None:
-    """How large a difference the comparisons of these runs can show, with their seeds and with more."""
-    planned = {(run.cell.row, run.cell.dataset) for run in runs}
-    baselines = {row.key: row.baseline for row in experiment.rows}
-    count = sum((baselines.get(row), dataset) in planned for row, dataset in planned)
-    seeds = len({run.folder.seed for run in runs})
-    if not count:
-        return
-    if seeds == 1:
-        console.print("1 seed shows no spread: no difference between rows will have an interval.", soft_wrap=True)
-        return
-    counts = (seeds, *(more for more in MORE_SEEDS if more > seeds))
-    found = ", ".join(f"{detectable(n, count):.1f} with {n}" for n in counts)
-    comparisons = f"{count} comparisons: one" if count > 1 else "1 comparison: it"
-    console.print(
-        f"{comparisons} stands in the table four times in five if its mean is so many standard deviations of the "
-        f"paired differences, by the number of seeds: {found}.",
-        soft_wrap=True,
-    )
 
 
 def print_schedules(

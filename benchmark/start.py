@@ -46,18 +46,21 @@ def plan_grid(experiment: Experiment, command: Plan) -> int:
     from rich.console import Console
 
     from benchmark import machine, plan
+    from benchmark.power import describe_power
 
     console, device = Console(), machine.choose_device(command.device)
     step_times = _step_times(command, device)
     cells, problems = _select(experiment, command, device)
+    planned, found = _left(command.results_dir, cells, seeds), _records(experiment, command.results_dir)
     try:
-        _refuse_unlike(experiment, command.results_dir, cells, seeds)
+        refuse_unlike(planned, found)
     except UserError as refusal:
         print(f"note: these runs would be refused: {refusal}", file=sys.stderr)
     with console.status(MEASURING):
         runs = plan.make_plan(experiment, cells, seeds, command.results_dir, device, step_times)
     plan.print_plan(runs, console, step_times)
-    plan.print_power(experiment, runs, console)
+    for line in describe_power(experiment, planned, found):
+        console.print(line, soft_wrap=True)
     if counts:
         plan.print_schedules(runs, counts, command.price, console)
     if command.save_step_times:
@@ -106,7 +109,7 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     grid.check_writable(command.results_dir)
     sharing = {"devices": command.devices * command.nodes, "sync_batchnorm": command.sync_batchnorm}
     cells, problems = _select(experiment, command, device, **sharing)
-    _refuse_unlike(experiment, command.results_dir, cells, seeds)
+    refuse_unlike(_left(command.results_dir, cells, seeds), _records(experiment, command.results_dir))
     data_dir = command.data_dir or DATA
     grid.prepare(cells, data_dir)
     console = Console()
@@ -132,17 +135,19 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
     return code
 
 
-def _refuse_unlike(
-    experiment: Experiment, results_dir: Path, cells: Sequence["Chosen"], seeds: Sequence[int]
-) -> None:
-    """See ``refuse_unlike``; records that cannot be read are left to the tables to tell."""
-    try:
-        found = read_records(results_dir, experiment.name)
-    except UserError:
-        return
+def _left(results_dir: Path, cells: Sequence["Chosen"], seeds: Sequence[int]) -> list[Record]:
+    """The records of the runs that are not finished, as they will be."""
     folders = [RunFolder(results_dir, cell, seed) for seed in seeds for cell, _ in cells]
     left = [folder for folder in folders if folder.status() not in FINISHED]
-    refuse_unlike([Record(folder.path, folder.cell, folder.seed, {"status": "done"}, ()) for folder in left], found)
+    return [Record(folder.path, folder.cell, folder.seed, {"status": "done"}, ()) for folder in left]
+
+
+def _records(experiment: Experiment, results_dir: Path) -> list[Record]:
+    """Those of the experiment; none if one cannot be read, which is left to the tables to tell."""
+    try:
+        return read_records(results_dir, experiment.name)
+    except UserError:
+        return []
 
 
 def _seeds(experiment: Experiment, command: Plan | Run) -> list[int]:

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import lzma
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def is_image_folder(path: str | Path) -> bool:
     path = Path(path)
     if not path.is_dir():
         return path.is_file()
-    return any((root / "train").is_dir() for root in _roots(path))
+    return any(os.path.isdir(root / "train") for root in _roots(path))  # unlike Path's, False if it cannot be asked
 
 
 def scan_images(path: str | Path) -> ImageFolderInfo:
@@ -144,11 +145,18 @@ def _read(info: ImageFolderInfo) -> Iterator[tuple[ImageFile, bytes]]:
 
 
 def _roots(path: Path) -> Iterator[Path]:
-    """The folder itself, and those up to two levels down in it: archives often have another level."""
+    """The folder itself, and those up to two levels down that can be read: archives often have another level."""
     yield path
+    children = _folders(path)
+    yield from children
+    for child in children:
+        with contextlib.suppress(DataError):  # as that of a disk's lost+found
+            yield from _folders(child)
+
+
+def _folders(path: Path) -> list[Path]:
     try:
-        for pattern in ("*", "*/*"):
-            yield from sorted(p for p in path.glob(pattern) if p.is_dir())
+        return sorted(p for p in path.iterdir() if p.is_dir())
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

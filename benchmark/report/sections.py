@@ -124,7 +124,7 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     records = [r for r in runs if r.cell.profile != UNTABULATED]
     if not any(r.status in FINISHED for r in records):
         return []
-    places = _by_place(records)
+    places = by_place(records)
     profiles = in_order((profile for profile, _ in places), experiment.profiles)
     sections = []
     for place in sorted(places, key=lambda place: (profiles.index(place[0]), place[1])):
@@ -153,7 +153,7 @@ def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
     if not planned:
         return
     records = [*(r for r in runs if r.status == "done" and r.cell.profile != UNTABULATED), *planned]
-    for found in _by_place(records).values():
+    for found in by_place(records).values():
         conflict = _find_conflict(_of_newest_definitions(found))
         if conflict and conflict.second in planned:
             raise UserError(
@@ -164,7 +164,7 @@ def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
             raise conflict.error
 
 
-def _by_place(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+def by_place(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     """By the section that records belong to: profile and copy of the data."""
     places: dict[tuple[str, str], list[Record]] = {}
     for record in records:

@@ -60,7 +60,7 @@ def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     parts = ["# Speed of a training step"]
     for name, (title, line) in TABLES.items():
         if tables[name]:
-            parts += [f"## {title}", table([line(row) for row in tables[name]])]
+            parts += [f"## {title}", markdown_table([line(row) for row in tables[name]])]
     notes = _notes([row for rows in tables.values() for row in rows], device)
     if any(_was_shared(row) for rows in tables.values() for row in rows):
         notes.append(
@@ -271,9 +271,9 @@ def _with_definition(row: Row, newest: int) -> Row:
     return row if definition == newest else {**row, "network": f"{row['network']} (definition {definition})"}
 
 
-def table(lines: Sequence[Mapping[str, str]], texts: int = 2) -> str:
-    """In Markdown, the first ``texts`` columns to the left."""
-    align = ["left" if i < texts else "right" for i in range(len(lines[0]))]
+def markdown_table(lines: Sequence[Mapping[str, str]], text_columns: int = 2) -> str:
+    """In Markdown, the first ``text_columns`` columns to the left."""
+    align = ["left" if i < text_columns else "right" for i in range(len(lines[0]))]
     return tabulate(lines, headers="keys", tablefmt="pipe", colalign=align, disable_numparse=True)
 
 

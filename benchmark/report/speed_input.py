@@ -11,7 +11,7 @@ from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import write_atomically
 from benchmark.report.layout import three_digits
-from benchmark.report.speed import merge, slug, table
+from benchmark.report.speed import markdown_table, merge, slug
 
 Row = Mapping[str, Any]
 Rates = Mapping[str, float]
@@ -67,7 +67,7 @@ def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
         }
         for row in rows
     ]
-    parts = ["# Speed of the input path", table(lines, texts=1)]
+    parts = ["# Speed of the input path", markdown_table(lines, text_columns=1)]
     if rates:
         needed = [
             {
@@ -77,7 +77,7 @@ def to_text(rows: Sequence[Row], rates: Rates, processor: str) -> str:
             }
             for name, rate in rates.items()
         ]
-        parts += ["## Cores that feed one GPU", table(needed, texts=1)]
+        parts += ["## Cores that feed one GPU", markdown_table(needed, text_columns=1)]
     parts.append("\n".join(f"- {note}" for note in _notes(rows, rates, processor)))
     return "\n\n".join(parts) + "\n"
 

@@ -155,7 +155,7 @@ def unpaired_difference(a: Sequence[float], b: Sequence[float]) -> UnpairedDiffe
     return UnpairedDifference(mean, float(interval.low), float(interval.high), float(test.pvalue), len(a), len(b))
 
 
-def detectable(seeds: ArrayLike, comparisons: int = 1) -> np.ndarray:
+def detectable(seeds: ArrayLike, comparisons: int = 1) -> np.ndarray | np.floating:
     """The mean that so many seeds find with probability ``POWER``, in standard deviations of paired differences.
 
     By a two-sided paired t test at 5 % divided by the number of comparisons (Bonferroni's level, the strictest of

@@ -168,10 +168,13 @@ def planned(photographs, **options):
     return cells[0][0]
 
 
-def test_every_process_has_an_image_to_be_evaluated_on(photographs):
+def test_every_process_has_an_image_to_be_evaluated_on(photographs, monkeypatch):
     with pytest.raises(UserError, match="is evaluated on 4 images, fewer than 8 devices"):
         planned(photographs, devices=8, validation=4)
     assert planned(photographs, devices=4, validation=4).recipe.devices == 4
+    monkeypatch.setattr(grid, "find_source", lambda *words: replace(find_source(*words), num_test=2))
+    with pytest.raises(UserError, match="is evaluated on 2 images, fewer than 4 devices"):
+        planned(photographs, devices=4, validation=4)
 
 
 def test_what_is_read_is_part_of_the_id(photographs):

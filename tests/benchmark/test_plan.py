@@ -315,15 +315,6 @@ def test_a_precision_that_was_not_measured(plan, table):
     assert "has no step times in 32-true" in err
 
 
-def test_what_the_seeds_can_show_is_told(plan, table):
-    path = table(*(f"{network},32-true,off,128,128" for network in ("cifar_resnet20", "cifar_hbnet20")))
-    words = ("--step-times", path, "--precision", "32-true", "--only", "cifar_resnet20")
-    assert "comparison" not in plan(*CIFAR, *words)[1]
-    words = (*words, "cifar_hbnet20")
-    assert "by the number of seeds: 3.3 with 3, 1.7 with 5, 1.0 with 10." in plan(*CIFAR, *words)[1]
-    assert "1 seed shows no spread" in plan(*CIFAR, *words, "--seeds", "0")[1]
-
-
 @pytest.mark.parametrize(("experiment", "evaluated"), [("cifar", 1_000), ("imagenet", 256)])
 def test_two_batches_of_the_smoke_profile_are_estimated_as_such(experiment, evaluated):
     """Evaluated in batches of 500 of CIFAR's images and of 128 photographs."""

@@ -43,6 +43,13 @@ def test_folder_and_tar_hold_the_same_pixels(tmp_path, suffix, top):
     assert str(tmp_path) not in str(datamodule.identity)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be read by root")
+def test_folders_that_cannot_be_read_beside_the_images_are_passed_over(tmp_path):
+    write_folder(tmp_path / "disk" / "set", tree())
+    (tmp_path / "disk" / "lost+found").mkdir(mode=0)
+    assert is_image_folder(tmp_path / "disk")
+
+
 def test_images_one_folder_deeper_are_of_the_class(tmp_path):
     files = tree()
     deeper = {name.replace("train/cat/0", "train/cat/more/0"): data for name, data in files.items()}

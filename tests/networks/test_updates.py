@@ -1,6 +1,6 @@
 """Each rule, as a network with T(x) = Phi(W x), against a textbook optimizer on f, in float64 to 1e-12.
 
-f(z) = 1/2 |z|^2 - sum_i Psi((U z)_i), U = W^(1/2), z = U x: grad f(z) = z - U Phi(U z) (docs/structures.md, 1).
+f(z) = 1/2 |z|^2 - sum_i Psi((U z)_i), U = W^(1/2), z = U x: grad f(z) = z - U Phi(U z) (docs/theory.md, 1).
 In the residual reading the transform is minus the gradient itself: T(x) = Phi(W x) - x.
 """
 

@@ -1,0 +1,49 @@
+"""How large a difference the tables of a grid can show, with its seeds and with more."""
+
+from collections.abc import Iterable, Iterator
+
+from benchmark.ledger import Record
+from benchmark.report.sections import UNTABULATED, by_place
+from benchmark.report.statistics import detectable
+from benchmark.specs import Experiment
+
+MORE_SEEDS = (5, 10)
+
+
+def describe_power(experiment: Experiment, planned: Iterable[Record], found: Iterable[Record]) -> Iterator[str]:
+    """A line for each table of comparisons that the planned runs will stand in, beside those that are done.
+
+    Args:
+        planned: as they will be once they are done.
+        found: the experiment's records.
+    """
+    if experiment.report != "comparison":
+        return
+    planned = [record for record in planned if record.cell.profile != UNTABULATED]
+    done = [record for record in found if record.status == "done"]
+    for place in by_place(planned):
+        pairs = pairs_by_seed(experiment, by_place([*done, *planned])[place])
+        if pairs:
+            yield _line(len(pairs), min(pairs))
+
+
+def pairs_by_seed(experiment: Experiment, records: Iterable[Record]) -> list[int]:
+    """Of each comparison in a table of these records, the number of seeds that a row and its baseline share."""
+    seeds: dict[tuple[str | None, str], set[int]] = {}
+    for record in records:
+        seeds.setdefault((record.cell.row, record.cell.dataset), set()).add(record.seed)
+    baselines = {row.key: row.baseline for row in experiment.rows}
+    shared = (seeds[row, dataset] & seeds.get((baselines.get(row), dataset), set()) for row, dataset in seeds)
+    return [len(pairs) for pairs in shared if pairs]
+
+
+def _line(count: int, seeds: int) -> str:
+    comparisons = f"{count} comparisons: one" if count > 1 else "1 comparison: it"
+    if seeds == 1:
+        return "A difference of 1 seed has no interval, and stands in no table."
+    counts = (seeds, *(more for more in MORE_SEEDS if more > seeds))
+    found = ", ".join(f"{detectable(n, count):.1f} with {n}" for n in counts)
+    return (
+        f"{comparisons} stands in the table four times in five if its mean is so many standard deviations of the "
+        f"paired differences, by the number of seeds: {found}."
+    )
