@@ -21,9 +21,9 @@ def describe_power(experiment: Experiment, planned: Iterable[Record], found: Ite
         return
     planned = [record for record in planned if record.cell.profile != UNTABULATED]
     done = [record for record in found if record.status == "done"]
+    together = by_place([*done, *planned])
     for place in by_place(planned):
-        pairs = pairs_by_seed(experiment, by_place([*done, *planned])[place])
-        if pairs:
+        if pairs := pairs_by_seed(experiment, together[place]):
             yield _line(len(pairs), min(pairs))
 
 
@@ -32,8 +32,7 @@ def pairs_by_seed(experiment: Experiment, records: Iterable[Record]) -> list[int
     seeds: dict[tuple[str | None, str], set[int]] = {}
     for record in records:
         seeds.setdefault((record.cell.row, record.cell.dataset), set()).add(record.seed)
-    baselines = {row.key: row.baseline for row in experiment.rows}
-    shared = (seeds[row, dataset] & seeds.get((baselines.get(row), dataset), set()) for row, dataset in seeds)
+    shared = (seeds[row, dataset] & seeds.get((experiment.baseline(row), dataset), set()) for row, dataset in seeds)
     return [len(pairs) for pairs in shared if pairs]
 
 

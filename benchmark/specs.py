@@ -157,6 +157,11 @@ class Experiment:
         row = self.row(key)
         return row.label if row else key
 
+    def baseline(self, key: str) -> str | None:
+        """The row that it is compared with; None if it is a baseline itself or unknown."""
+        row = self.row(key)
+        return row.baseline if row else None
+
     def cells(
         self,
         profile: str,

@@ -82,8 +82,7 @@ class Section:
 
     def baseline(self, row: str) -> str | None:
         """The row that it is compared with; None if it is a baseline itself or unknown to the experiment."""
-        known = self.experiment.row(row)
-        return known.baseline if known else None
+        return self.experiment.baseline(row)
 
 
 def read_runs(results: Path, experiment: str) -> list[Record]:

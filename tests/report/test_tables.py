@@ -78,46 +78,6 @@ def test_what_does_not_stand_after_the_correction_is_not_bold(results, add_run):
     assert "p of the differences (after Holm's correction): HB-Net-20 on C10+ 0.019 (0.057)" in document
 
 
-def test_what_pairs_have_in_common_and_lack_is_told(results, add_run):
-    xeon, other_threads = {"device": "CPU: Intel Xeon, 2 threads"}, {"device": "CPU: AMD EPYC, 1 thread"}
-    for seed in range(4):
-        add_run("cifar_resnet20", 5.0 + seed, seed=seed)
-    for seed, device in enumerate([{}, xeon, other_threads]):
-        add_run("cifar_hbnet20", 4.9 + 2 * seed, seed=seed, **device)
-    document = text(results)
-    assert "share its runs" not in document
-    assert "Fewer pairs than seeds: HB-Net-20 on C10+ 3 (its seeds 0, 1, 2; baseline 0, 1, 2, 3)." in document
-    assert "Pairs whose runs are of two kinds of device: HB-Net-20 on C10+ seed 1." in document
-    add_run("cifar_hbnet20-fixed", 5.1)
-    assert "Rows with one baseline share its runs: their differences are not independent." in text(results)
-
-
-def test_seeds_needed_are_those_of_the_tables_level(results, add_run):
-    """More comparisons ask for more seeds of the same difference."""
-
-    def needed():
-        (line,) = [line for line in text(results).splitlines() if "80 % power" in line]
-        level, seeds = re.search(r"a level of (.*), should.*: HB-Net-20 on C10\+ (\d+)", line).groups()
-        return level, int(seeds)
-
-    for seed in range(3):
-        add_run("cifar_resnet20", 5.0, seed=seed)
-        add_run("cifar_hbnet20", (5.2, 5.4, 4.9)[seed], seed=seed)
-    level, alone = needed()
-    assert level == "5 %"
-    for seed in range(3):
-        add_run("cifar_hbnet20-fixed", (5.1, 5.9, 7.2)[seed], seed=seed)
-        add_run("cifar_hbnet20-free", (5.3, 5.8, 6.9)[seed], seed=seed)
-    level, of_three = needed()
-    assert level == "5 % / 3"
-    assert of_three > alone
-
-
-def test_the_test_sets_own_noise_is_told(results, add_run):
-    add_run("cifar_resnet20", 10.0)
-    assert "C10+: 10,000 test images; other ones would move an error of 10.0 % by 0.30 points" in text(results)
-
-
 def test_one_seed(results, add_run):
     add_run("cifar_resnet20", 5.0)
     add_run("cifar_hbnet20", 4.5)
@@ -174,14 +134,6 @@ def test_an_unknown_column_names_the_closest_first(results, add_run):
         UserError, match="no column 'C10 error maen' to sort by; valid, the closest first: C10\\+ error mean, "
     ):
         console_text(EXPERIMENT, results, None, "C10 error maen")
-
-
-def test_missing_seeds_are_named(results, add_run):
-    for seed in (0, 1):
-        add_run("cifar_resnet20", seed=seed)
-    assert "cifar_resnet20 on C10+: 2 of 3 seeds (missing 2)" in text(results)
-    add_run("cifar_resnet20", seed=2)
-    assert "missing" not in text(results)
 
 
 def test_published_numbers_and_their_mark(results, add_run):
@@ -254,19 +206,6 @@ def test_rows_of_the_users_own_come_last(results, add_run):
     assert labels[2:] == ["DenseNet (k=12, L=22)", "aardvark_net", "zebra_net"]
 
 
-def test_code_and_machine_are_named(results, add_run):
-    add_run(seed=0)
-    add_run(seed=1, git={"commit": "fedcba9876543210", "dirty": True}, device="GPU: NVIDIA H200")
-    document = text(results)
-    assert "Mixes commits 0123456, fedcba9 (with uncommitted changes)." in document
-    assert "Device: CPU: AMD EPYC, 2 threads; GPU: NVIDIA H200; costs are of CPU: AMD EPYC, 2 threads." in document
-    assert "Versions: torch 2.9.0, pytorch-lightning 2.6.6." in document
-    assert "compiling" not in document
-    add_run(seed=2, recipe={"compile": True})
-    assert "costs are of CPU: AMD EPYC, 2 threads. Time holds what compiling took." in text(results)
-    assert "Result = last epoch's test error, never the best." in document
-
-
 def test_costs_are_of_the_device_of_most_runs_and_others_are_marked(results, add_run):
     """A row without a run there has those of its fastest run."""
     for seed in (0, 1):
@@ -315,16 +254,6 @@ def test_a_newer_definition_takes_no_place_before_a_run_of_it_finished(results, 
     assert line_of(document, "AGD-Net (k=12, L=40)")[2].startswith("7.00 ± 0.00 (2)")
     assert "interrupted: cifar_agdnet40 on C10+, seed 0" in document
     assert "left out" not in document
-
-
-def test_a_run_that_stopped_and_was_done_otherwise_is_not_told(results, add_run):
-    """E.g. on another device, so that its id is another."""
-    add_run(seed=0, recipe={"precision": "bf16-mixed"}, status="interrupted")
-    add_run(seed=0)
-    add_run(seed=1, status="interrupted")
-    document = text(results)
-    assert "interrupted: cifar_resnet20 on C10+, seed 0" not in document
-    assert "interrupted: cifar_resnet20 on C10+, seed 1" in document
 
 
 def test_order_of_the_runs_changes_nothing(results, add_run, tmp_path):
