@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark import reference
 from benchmark.run import create_model
@@ -19,6 +19,7 @@ from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
 from datamodules.array import ArrayDataModule, Arrays
 from lightning_modules.fixed_shape import FixedShape
 from lightning_modules.networks import network_purpose
+from lightning_modules.networks.dense_blocks import DenseLayer
 from lightning_modules.networks.registry import Purpose
 from lightning_modules.recipes import create_optimizer
 
@@ -75,13 +76,16 @@ class NoiseDataModule(ArrayDataModule):
 
 
 def reference_loop(task: Task) -> Step:
-    """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW, nothing compiled."""
+    """The usual loop (``reference.py``): PIL, DataLoader, float32, NCHW, nothing compiled, usual batch norms."""
     usual = dataclasses.replace(task.recipe, compile=False, channels_last=False)
     task = dataclasses.replace(task, recipe=usual)
     datamodule = NoiseDataModule(task)
     datamodule.setup()
     network = create_model(task.cell, 0, NUM_CLASSES, COLOURS).network
-    network = network.to(task.device)
+    for layer in network.modules():
+        if isinstance(layer, DenseLayer):  # whose own norms share their statistics
+            layer.norm1 = nn.BatchNorm2d(layer.norm1.num_features)
+    network.to(task.device)
     loader = reference.create_loader(
         *datamodule.training_arrays(), task.recipe.batch_size, shuffle=True, augment=True
     )

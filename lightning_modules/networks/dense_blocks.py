@@ -19,6 +19,7 @@ identity terms alone. On dense layers x_0 has none, so there only layer 0 and wh
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,18 +30,20 @@ from torch.utils.checkpoint import checkpoint
 from lightning_modules.networks.layers import conv1x1, conv3x3
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.options import choice
+from lightning_modules.networks.shared_statistics import SharedStatisticsNorm, batch_statistics, saves_time
 from lightning_modules.networks.updates import READINGS, scalars
 
 
 class DenseLayer(nn.Module):
     """BN-ReLU-conv3x3, or with a bottleneck BN-ReLU-conv1x1-BN-ReLU-conv3x3, each followed by dropout.
 
-    ``scale`` (in_channels,) multiplies the input channels of the first convolution.
+    ``scale`` (in_channels,) multiplies the input channels of the first convolution; ``statistics``: see
+    ``Features``.
     """
 
     def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.norm1 = SharedStatisticsNorm(in_channels)
         if bottleneck:
             self.conv1 = conv1x1(in_channels, 4 * growth)
             self.norm2 = nn.BatchNorm2d(4 * growth)
@@ -50,8 +53,9 @@ class DenseLayer(nn.Module):
         self.bottleneck = bottleneck
         self.dropout = dropout
 
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        x = F.relu_(self.norm1(x))
+    def forward(self, x: Tensor, scale: Tensor | None = None, statistics: Tensor | None = None) -> Tensor:
+        shared = isinstance(self.norm1, SharedStatisticsNorm)  # or what a user put in its place
+        x = F.relu_(self.norm1(x, statistics) if shared else self.norm1(x))
         if scale is None:
             x = self.conv1(x)
         else:
@@ -60,6 +64,13 @@ class DenseLayer(nn.Module):
         if self.bottleneck:
             x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)
         return x
+
+
+class Features(NamedTuple):
+    """What the next layer reads: ``parts``, in one tensor or apart, and their batch statistics (2, C), if any."""
+
+    parts: list[Tensor]
+    statistics: Tensor | None
 
 
 class DenseBlock(nn.Module):
@@ -87,24 +98,29 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
-        features = [x]
+        features = self.begin(x)
         for k in range(len(self.layers)):
             features = self.grow(features, self.read(features, k))
-        return concatenate(features)
+        return concatenate(features.parts)
 
-    def transform(self, x: Tensor, k: int) -> Tensor:
+    def transform(self, x: Tensor, k: int, statistics: Tensor | None) -> Tensor:
         """What layer k makes of all features before it."""
-        return self.layers[k](x)
+        return self.layers[k](x, None, statistics)
 
-    def read(self, features: list[Tensor], k: int) -> Tensor:
+    def begin(self, x: Tensor) -> Features:
+        """The block's input."""
+        return Features([x], batch_statistics(x) if self.training and saves_time(x) else None)
+
+    def read(self, features: Features, k: int) -> Tensor:
         """``transform`` of the features, kept for the backward pass or to be computed again."""
+        parts, statistics = features
         if not self.memory_efficient or not torch.is_grad_enabled():
-            return self.transform(concatenate(features), k)
+            return self.transform(concatenate(parts), k, statistics)
         # what a compiler computes again leaves the running statistics alone
         apart = {} if torch.compiler.is_compiling() else {"context_fn": lambda: self._computing_again(k)}
         return checkpoint(
-            lambda *parts: self.transform(concatenate(parts), k),
-            *features,
+            lambda *parts: self.transform(concatenate(parts), k, statistics),
+            *parts,
             use_reentrant=False,
             preserve_rng_state=self.layers[k].dropout > 0,
             **apart,
@@ -114,15 +130,17 @@ class DenseBlock(nn.Module):
         """Around layer k's forward pass and around the one that is computed again."""
         return nullcontext(), statistics_apart(self.layers[k])
 
-    def grow(self, features: list[Tensor], new: Tensor) -> list[Tensor]:
+    def grow(self, features: Features, new: Tensor) -> Features:
         """The features with ``new`` among them: in one tensor, or apart if only that is to be kept."""
-        features = [*features, new]
-        return features if self.memory_efficient else [concatenate(features)]
+        parts, statistics = [*features.parts, new], features.statistics
+        if statistics is not None:
+            statistics = torch.cat([statistics, batch_statistics(new)], 1)
+        return Features(parts if self.memory_efficient else [concatenate(parts)], statistics)
 
 
-def concatenate(features: Sequence[Tensor]) -> Tensor:
+def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
-    first, *others = features
+    first, *others = parts
     return torch.cat([first, *map(CopiedGradient.apply, others)], 1) if others else first
 
 
@@ -248,7 +266,7 @@ class MultiStepDenseBlock(DenseBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
-        features, past, momentum = [x], [], None
+        features, past, momentum = self.begin(x), [], None
         for k in range(len(self.layers)):
             new = self.read(features, k)
             if k and self.linear_terms:
@@ -261,11 +279,11 @@ class MultiStepDenseBlock(DenseBlock):
                     new = torch.sub(new, momentum, alpha=self.betas[k + 1])
             features = self.grow(features, new)
             past = [*past, new] if self.learned and self.reading == "fixed_point" else [new]
-        return concatenate(features)
+        return concatenate(features.parts)
 
-    def transform(self, x: Tensor, k: int) -> Tensor:
+    def transform(self, x: Tensor, k: int, statistics: Tensor | None) -> Tensor:
         """Layer k's convolutions of the scaled features."""
-        return self.layers[k](x, self._scale(k))
+        return self.layers[k](x, self._scale(k), statistics)
 
     def _scale(self, k: int) -> Tensor:
         return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")

@@ -186,6 +186,14 @@ def test_the_usual_loop_is_neither_compiled_nor_channels_last(monkeypatch):
     assert not all(p.is_contiguous() for p in ours.parameters())
 
 
+def test_the_usual_loop_has_the_batch_norms_that_users_write(monkeypatch):
+    made, create_model = [], loops.create_model
+    monkeypatch.setattr(loops, "create_model", lambda *given: made.append(create_model(*given)) or made[-1])
+    reference_loop(TINY.task("cifar_densenet40:depth=10"))
+    norms = {type(m) for m in made[0].network.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert norms == {torch.nn.BatchNorm2d}
+
+
 def test_a_full_queue_is_used_up_before_the_usual_loop_is_timed_on_a_gpu(monkeypatch):
     monkeypatch.setattr(measure, "synchronize", lambda device: None)
     order = []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from lightning_modules.networks import create_network
 from lightning_modules.networks.updates import COEFFICIENTS, READINGS, UpdateRule
+from tests.networks.training import train
 
 ROOT = Path(__file__).parents[2]
 DEPTH = {
@@ -34,21 +34,6 @@ CASES = [
     ("imagenet_densenet121", {"growth": 4}),
     ("imagenet_agdnet121", {"growth": 4, "coefficients": "fixed"}),
 ]
-
-
-def train(network, size=8, steps=2):
-    """Losses of a few steps of SGD; dropout draws from one seed."""
-    torch.manual_seed(1)
-    images, labels = torch.randn(4, 3, size, size, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    losses = []
-    for _ in range(steps):
-        loss = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
