@@ -64,8 +64,8 @@ def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     notes = _notes([row for rows in tables.values() for row in rows], device)
     if any(_was_shared(row) for rows in tables.values() for row in rows):
         notes.append(
-            "By process: the ratio was measured in so many processes, which shared the steps; the lowest and the "
-            "highest of theirs. The ratio, the ms and the baseline's ms are each the median of the processes'."
+            "By process: the ratio before it was measured in so many processes, which shared the steps; the lowest "
+            "and the highest of theirs. Such a row's ratios and ms are each the median of the processes'."
         )
     if tables["torchvision"]:
         notes.append(
@@ -112,6 +112,7 @@ def _loop_line(row: Row) -> dict[str, str]:
         "ours, ms": three_digits(row["ours ms"]),
         "ours, images/s": f"{row['images/s']:,.0f}",
         "× usual": f"{row['ours vs reference']:.2f}",
+        "by process": _spread(row),
         "of bare": f"{row['ours vs bare']:.2f}",
         "data, ms": three_digits(row["data ms"]),
         "data / forward / backward / optimizer, %": " / ".join(

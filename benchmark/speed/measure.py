@@ -1,9 +1,8 @@
 """Time and memory of training steps, measured so that a noisy machine does not decide.
 
-Loops take turns in blocks of a few steps in one process, so that a slow minute slows all of them; medians over all
-blocks are compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it.
-Networks that are compared with each other are timed in several processes (``processes.py``), since a loop may be
-faster or slower for as long as its process lives.
+Loops take turns in blocks of a few steps, so that a slow minute slows all of them; medians over all blocks are
+compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it. All this is done
+in several processes (``processes.py``), since a loop may be faster or slower for as long as its process lives.
 """
 
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import pytorch_lightning as pl
@@ -77,12 +76,12 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a step of each loop, and the mean seconds of a step of our path by phase.
+    """Seconds of each step by loop, and the mean seconds of a step of our path by phase.
 
     On a GPU several batches are made at once, so that the median step's data would take no time.
     """
 
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, list[float]]
     phases: Mapping[str, float]
 
 
@@ -198,7 +197,7 @@ def time_loops(task: Task, blocks: int, steps: int) -> Timing:
     finally:
         others.clear()  # left to the collector of cycles, the reference's workers would be waited for 10 seconds
     return Timing(
-        {name: median(watch.seconds) for name, watch in turns.watches.items()},
+        {name: watch.seconds for name, watch in turns.watches.items()},
         {name: fmean(seconds) for name, seconds in turns.phases.items()},
     )
 

@@ -4,16 +4,16 @@ import multiprocessing
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
 from benchmark.parallel import end_with_the_parent
 from benchmark.speed.loops import Task
-from benchmark.speed.measure import Loop, peak_memory, time_in_turns
+from benchmark.speed.measure import PHASES, Loop, peak_memory, time_in_turns, time_loops
 
 PROCESSES = {"cpu": 5, "cuda": 1}
-"""In how many processes, one after another, networks are compared: on a CPU a ratio differs by up to 0.3 from
-process to process (results/tables)."""
+"""In how many processes, one after another, loops are compared: on a CPU a ratio differs by up to 0.3 from process
+to process (results/tables)."""
 
 T = TypeVar("T")
 
@@ -32,16 +32,27 @@ class Times(NamedTuple):
         return [median(seconds[loop]) / median(seconds[baseline]) for seconds in self.of_processes]
 
 
+def time_network(task: Task, blocks: int, steps: int) -> tuple[Times, dict[str, float]]:
+    """A network's three loops in turns, in ``PROCESSES`` that share the blocks; seconds of our step by phase."""
+    timings = [in_its_own_process(time_loops, task, share, steps) for share in shares(blocks, task.device)]
+    phases = {phase: fmean(timing.phases[phase] for timing in timings) for phase in PHASES}
+    return Times([timing.seconds for timing in timings]), phases
+
+
 def time_side_by_side(loops: Mapping[str, Loop], device: str, blocks: int, steps: int) -> Times:
     """The loops in turns, in ``PROCESSES`` that share the blocks; another loop is the first in the next process."""
-    processes = min(PROCESSES[device], blocks)
     names, found = list(loops), []
-    for i in range(processes):
+    for i, share in enumerate(shares(blocks, device)):
         first = i % len(names)
         turns = {name: loops[name] for name in names[first:] + names[:first]}
-        share = len(range(i, blocks, processes))
         found.append(in_its_own_process(time_in_turns, turns, device, share, steps))
     return Times(found)
+
+
+def shares(blocks: int, device: str) -> list[int]:
+    """Each process's blocks, at least one."""
+    processes = min(PROCESSES[device], blocks)
+    return [len(range(i, blocks, processes)) for i in range(processes)]
 
 
 def in_its_own_process(measure: Callable[..., T], *arguments: object) -> T:

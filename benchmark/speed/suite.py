@@ -24,9 +24,15 @@ from benchmark.speed.loops import (
     bare_loop,
     torchvision_loop,
 )
-from benchmark.speed.measure import PHASES, Loop, peak_memory, steps_within, time_loops
+from benchmark.speed.measure import PHASES, Loop, peak_memory, steps_within
 from benchmark.speed.packing import time_processes, time_stacked
-from benchmark.speed.processes import Times, in_its_own_process, memory_of_loop, time_side_by_side
+from benchmark.speed.processes import (
+    Times,
+    in_its_own_process,
+    memory_of_loop,
+    time_network,
+    time_side_by_side,
+)
 from lightning_modules.networks import list_networks, network_definition, network_purpose
 
 NETWORKS = (
@@ -111,18 +117,18 @@ def measure_loops(names: Iterable[str], settings: Settings, report: Report) -> I
         report(f"{name}: loops side by side")
         task = settings.task(name)
         with _room_for(name, settings):
-            timing = time_loops(task, settings.blocks, settings.steps)
-        ours = timing.seconds["ours"]
+            times, phases = time_network(task, settings.blocks, settings.steps)
+        ours = times.median("ours")
         multiply_adds = complexity(task.network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
         operations = 2 * TRAINING_PASSES * multiply_adds * settings.batch_size / ours
         row = {
             "network": name,
             **_how(task),
-            **{f"{loop} ms": 1000 * timing.seconds[loop] for loop in ("reference", "bare", "ours")},
+            **{f"{loop} ms": 1000 * times.median(loop) for loop in ("reference", "bare", "ours")},
             "images/s": settings.batch_size / ours,
-            "ours vs reference": timing.seconds["reference"] / ours,
-            "ours vs bare": timing.seconds["bare"] / ours,
-            **{f"{phase} ms": 1000 * timing.phases[phase] for phase in PHASES},
+            **_ratios(times.ratios("reference", "ours"), "ours vs reference"),
+            "ours vs bare": median(times.ratios("bare", "ours")),
+            **{f"{phase} ms": 1000 * phases[phase] for phase in PHASES},
             "TFLOP/s": operations / 1e12,
             "utilisation": _utilisation(operations, task),
         }

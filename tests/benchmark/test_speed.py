@@ -94,14 +94,15 @@ def test_tables_and_chart(monkeypatch, capsys, tmp_path):
 )
 def test_what_was_measured_is_kept_when_another_network_does_not_fit(monkeypatch, capsys, tmp_path, error, reason):
     large = "cifar_resnet20:depth=8"
-    measured = suite.time_loops
+    measured = suite.time_network
 
-    def time_loops(task, *arguments):
+    def time_network(task, *arguments):
         if task.network.name == "cifar_resnet20":
             raise error
         return measured(task, *arguments)
 
-    monkeypatch.setattr(suite, "time_loops", time_loops)
+    monkeypatch.setattr(suite, "time_network", time_network)
+    monkeypatch.setattr(processes, "in_its_own_process", in_this_process)
     monkeypatch.setattr(suite, "in_its_own_process", lambda measure, task, loop: None)
     monkeypatch.setattr(suite, "NETWORKS", (NETWORK, large))
     words = ("--blocks", 1, "--steps", 1, "--batch-size", 8, "--results-dir", tmp_path)
@@ -283,7 +284,8 @@ def test_loops_take_turns_in_blocks(monkeypatch):
     blocks = (["bare"] * TINY.steps + ["reference"] * TINY.steps) * TINY.blocks
     assert order == ["bare"] * warm + ["reference"] * warm + blocks
     assert set(timing.seconds) == {"ours", "reference", "bare"}
-    assert timing.seconds["ours"] > timing.seconds["bare"] > 0
+    assert {len(seconds) for seconds in timing.seconds.values()} == {TINY.blocks * TINY.steps}
+    assert min(timing.seconds["ours"]) > min(timing.seconds["bare"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,22 @@ def test_processes_share_the_blocks_and_begin_with_another_loop_each(monkeypatch
     assert calls == [("ab", 2, 3), ("ba", 2, 3), ("ab", 1, 3), ("ba", 1, 3), ("ab", 1, 3)]
 
 
+def test_a_networks_loops_are_timed_in_several_processes(monkeypatch):
+    calls = []
+
+    def fake(loops, task, blocks, steps):
+        assert loops is measure.time_loops
+        calls.append((blocks, steps))
+        times = {name: [len(calls) * seconds] for name, seconds in (("ours", 1.0), ("bare", 0.5))}
+        return measure.Timing(times, {phase: float(len(calls)) for phase in measure.PHASES})
+
+    monkeypatch.setattr(processes, "in_its_own_process", fake)
+    times, phases = processes.time_network(TINY.task(NETWORK), 7, 3)
+    assert calls == [(2, 3), (2, 3), (1, 3), (1, 3), (1, 3)]
+    assert (times.median("ours"), times.ratios("ours", "bare")) == (3.0, [2.0] * 5)
+    assert phases == dict.fromkeys(measure.PHASES, 3.0)
+
+
 def test_fewer_blocks_than_processes(monkeypatch):
     monkeypatch.setattr(processes, "in_its_own_process", lambda measure, *arguments: measure(*arguments))
     order = []
