@@ -54,8 +54,7 @@ class DenseLayer(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, scale: Tensor | None = None, statistics: Tensor | None = None) -> Tensor:
-        shared = isinstance(self.norm1, SharedStatisticsNorm)  # or what a user put in its place
-        x = F.relu_(self.norm1(x, statistics) if shared else self.norm1(x))
+        x = F.relu_(self.norm1(x) if statistics is None else self.norm1(x, statistics))
         if scale is None:
             x = self.conv1(x)
         else:
@@ -100,20 +99,23 @@ class DenseBlock(nn.Module):
         """(B, c_0, H, W) -> (B, c_0 + layers k, H, W)."""
         features = self.begin(x)
         for k in range(len(self.layers)):
-            features = self.grow(features, self.read(features, k))
+            features = self.grow(features, self.read(features, k), k)
         return concatenate(features.parts)
 
     def transform(self, x: Tensor, k: int, statistics: Tensor | None) -> Tensor:
         """What layer k makes of all features before it."""
-        return self.layers[k](x, None, statistics)
+        return self.layers[k](x) if statistics is None else self.layers[k](x, statistics=statistics)
 
     def begin(self, x: Tensor) -> Features:
-        """The block's input."""
-        return Features([x], batch_statistics(x) if self.training and saves_time(x) else None)
+        """The block's input, whose statistics are counted if a layer takes them."""
+        count = saves_time(x) and any(map(self._takes_statistics, self.layers))
+        return Features([x], batch_statistics(x) if count else None)
 
     def read(self, features: Features, k: int) -> Tensor:
         """``transform`` of the features, kept for the backward pass or to be computed again."""
         parts, statistics = features
+        if not self._takes_statistics(self.layers[k]):
+            statistics = None
         if not self.memory_efficient or not torch.is_grad_enabled():
             return self.transform(concatenate(parts), k, statistics)
         # what a compiler computes again leaves the running statistics alone
@@ -130,12 +132,19 @@ class DenseBlock(nn.Module):
         """Around layer k's forward pass and around the one that is computed again."""
         return nullcontext(), statistics_apart(self.layers[k])
 
-    def grow(self, features: Features, new: Tensor) -> Features:
-        """The features with ``new`` among them: in one tensor, or apart if only that is to be kept."""
+    def grow(self, features: Features, new: Tensor, k: int) -> Features:
+        """The features with layer k's among them: in one tensor, or apart if only that is to be kept."""
         parts, statistics = [*features.parts, new], features.statistics
         if statistics is not None:
-            statistics = torch.cat([statistics, batch_statistics(new)], 1)
+            is_read = k + 1 < len(self.layers)
+            statistics = torch.cat([statistics, batch_statistics(new)], 1) if is_read else None
         return Features(parts if self.memory_efficient else [concatenate(parts)], statistics)
+
+    @staticmethod
+    def _takes_statistics(layer: nn.Module) -> bool:
+        """Not one that a user put in its place, or whose norm another took."""
+        norm = getattr(layer, "norm1", None)
+        return isinstance(norm, SharedStatisticsNorm) and norm.takes_statistics
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
@@ -277,7 +286,7 @@ class MultiStepDenseBlock(DenseBlock):
                 else:
                     momentum = past[-1] if k == 1 else torch.add(past[-1], momentum, alpha=self.betas[k])
                     new = torch.sub(new, momentum, alpha=self.betas[k + 1])
-            features = self.grow(features, new)
+            features = self.grow(features, new, k)
             past = [*past, new] if self.learned and self.reading == "fixed_point" else [new]
         return concatenate(features.parts)
 

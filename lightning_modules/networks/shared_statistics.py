@@ -18,14 +18,15 @@ LANES = 32
 def saves_time(x: Tensor) -> bool:
     """Whether the statistics of (B, C, H, W) are worth counting apart: on a CPU, unless code is compiled for it.
 
-    ``torch.func`` has rules for torch's own batch norm alone.
+    ``torch.func`` and subclasses of Tensor have rules for torch's own batch norm alone, which also refuses a single
+    value a channel.
     """
     transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return x.device.type == "cpu" and not transformed
+    return x.device.type == "cpu" and type(x) is Tensor and x.numel() > x.shape[1] and not transformed
 
 
 def batch_statistics(x: Tensor) -> Tensor:
-    """(B, C, H, W) in channels_last -> (2, C), in float32, or float64 where x is.
+    """(B, C, H, W) -> (2, C), in float32, or float64 where x is.
 
     Channels that do not fill a vector are counted slowly: of neighbouring pixels r are taken as r C channels, whose
     means m_i and variances v_i are then one, mean(m) and mean(v) + mean((m - mean(m))^2).
@@ -72,15 +73,20 @@ class NormalizeBy(torch.autograd.Function):
 
 
 class SharedStatisticsNorm(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` that in training mode can be told its batch's statistics."""
+    """``nn.BatchNorm2d`` that can be told its batch's statistics, as long as it ``takes_statistics``."""
+
+    @property
+    def takes_statistics(self) -> bool:
+        """Whether it counts statistics, in the usual way: not one that is frozen, or of other settings."""
+        return self.training and self.track_running_stats and self.affine and self.momentum is not None
 
     def forward(self, x: Tensor, statistics: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        count = x.numel() // x.shape[1]
-        if statistics is None or not self.training or self.momentum is None or count < 2:
+        if statistics is None or not self.takes_statistics:
             return super().forward(x)
         statistics = statistics.to(self.weight.dtype)
         mean, variance = statistics
+        count = x.numel() // x.shape[1]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
