@@ -25,7 +25,9 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
     return [
         *_reading(lines),
         *_comparisons(lines),
-        *_pairs(section, lines),
+        *_shared_baselines(lines),
+        *_incomplete_pairs(section, lines),
+        *_mixed_pairs(section, lines),
         *_test_sets(section, lines),
         *_profile(section),
         *_data(section),
@@ -67,11 +69,11 @@ def _comparisons(lines: list[Line]) -> list[str]:
     if not compared:
         return []
     values = [
-        f"{line.label} on {data_label(dataset)} {entry.difference.p:.2g} ({entry.adjusted_p:.2g})"
+        f"{_name(line, dataset)} {entry.difference.p:.2g} ({entry.adjusted_p:.2g})"
         for line, dataset, entry in compared
     ]
     needed = [
-        f"{line.label} on {data_label(dataset)} {entry.seeds_needed or f'over {MOST_SEEDS}'}"
+        f"{_name(line, dataset)} {entry.seeds_needed or f'over {MOST_SEEDS}'}"
         for line, dataset, entry in compared
         if not entry.is_significant
     ]
@@ -83,29 +85,48 @@ def _comparisons(lines: list[Line]) -> list[str]:
     return notes
 
 
-def _pairs(section: Section, lines: list[Line]) -> list[str]:
-    """What the differences have in common, and which of their pairs are incomplete or of two kinds of device."""
-    paired = [(line, d) for line in lines for d, entry in line.entries.items() if entry.difference]
-    notes, incomplete, mixed = [], [], []
-    if len({(line.baseline, dataset) for line, dataset in paired}) < len(paired):
-        notes.append("Rows with one baseline share its runs: their differences are not independent.")
-    for line, dataset in paired:
-        ours, theirs = (
-            {record.seed: record.device_kind for record in section.of(row, dataset, "done")}
-            for row in (line.row, line.baseline)
-        )
-        shared, name = sorted(ours.keys() & theirs.keys()), f"{line.label} on {data_label(dataset)}"
-        if len(shared) < max(len(ours), len(theirs)):
-            incomplete.append(
-                f"{name} {len(shared)} (its seeds {_list(sorted(ours))}; baseline {_list(sorted(theirs))})"
+def _shared_baselines(lines: list[Line]) -> list[str]:
+    compared = _paired(lines)
+    if len({(line.baseline, dataset) for line, dataset in compared}) == len(compared):
+        return []
+    return ["Rows with one baseline share its runs: their differences are not independent."]
+
+
+def _incomplete_pairs(section: Section, lines: list[Line]) -> list[str]:
+    """Differences of rows that have seeds which their baseline lacks, or the other way round."""
+    found = []
+    for line, dataset in _paired(lines):
+        ours, theirs = (_devices(section, row, dataset) for row in (line.row, line.baseline))
+        if ours.keys() != theirs.keys():
+            found.append(
+                f"{_name(line, dataset)} {len(ours.keys() & theirs.keys())} (its seeds {_list(sorted(ours))}; "
+                f"baseline {_list(sorted(theirs))})"
             )
+    return [f"Fewer pairs than seeds: {'; '.join(found)}."] if found else []
+
+
+def _mixed_pairs(section: Section, lines: list[Line]) -> list[str]:
+    found = []
+    for line, dataset in _paired(lines):
+        ours, theirs = (_devices(section, row, dataset) for row in (line.row, line.baseline))
+        shared = sorted(ours.keys() & theirs.keys())
         if seeds := tuple(seed for seed in shared if ours[seed] != theirs[seed]):
-            mixed.append(f"{name} {_seeds_text(seeds)}")
-    if incomplete:
-        notes.append(f"Fewer pairs than seeds: {'; '.join(incomplete)}.")
-    if mixed:
-        notes.append(f"Pairs whose runs are of two kinds of device: {'; '.join(mixed)}.")
-    return notes
+            found.append(f"{_name(line, dataset)} {_seeds_text(seeds)}")
+    return [f"Pairs whose runs are of two kinds of device: {'; '.join(found)}."] if found else []
+
+
+def _paired(lines: list[Line]) -> list[tuple[Line, str]]:
+    """The lines that have a difference, and the data sets on which."""
+    return [(line, dataset) for line in lines for dataset, entry in line.entries.items() if entry.difference]
+
+
+def _devices(section: Section, row: str, dataset: str) -> dict[int, str]:
+    """The kind of device of each seed that is done."""
+    return {record.seed: record.device_kind for record in section.of(row, dataset, "done")}
+
+
+def _name(line: Line, dataset: str) -> str:
+    return f"{line.label} on {data_label(dataset)}"
 
 
 def _test_sets(section: Section, lines: list[Line]) -> list[str]:

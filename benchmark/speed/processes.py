@@ -12,7 +12,7 @@ from benchmark.speed.loops import Task
 from benchmark.speed.measure import PHASES, Loop, peak_memory, time_in_turns, time_loops
 
 PROCESSES = {"cpu": 5, "cuda": 1}
-"""In how many processes, one after another, loops are compared: on a CPU a ratio differs by up to 0.3 from process
+"""In how many processes, one after another, loops are compared: on a CPU a ratio differs by up to 0.4 from process
 to process (results/tables)."""
 
 T = TypeVar("T")
