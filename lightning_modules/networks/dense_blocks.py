@@ -108,7 +108,7 @@ class DenseBlock(nn.Module):
 
     def begin(self, x: Tensor) -> Features:
         """The block's input, whose statistics are counted if a layer takes them."""
-        count = saves_time(x) and any(map(self._takes_statistics, self.layers))
+        count = any(map(self._takes_statistics, self.layers)) and saves_time(x)
         return Features([x], batch_statistics(x) if count else None)
 
     def read(self, features: Features, k: int) -> Tensor:
