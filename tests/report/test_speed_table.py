@@ -71,6 +71,24 @@ def test_settings_tell_rows_of_one_network_apart(tmp_path):
     assert ticks == ["one\n32-true", "one\n32-true, CUDA graphs", "two"]
 
 
+def test_the_range_of_processes_stands_beside_a_ratio(tmp_path):
+    """Rows of before the loops were measured in several have none, and alone need no note."""
+    environment = suite.environment(SETTINGS)
+    (*_, document) = (
+        p for p in write_speed(tmp_path, {"loops": [row("old", 10.0)]}, environment) if p.suffix == ".md"
+    )
+    assert "By process:" not in document.read_text()
+    new = row("new", 10.0) | {"processes": 5, "lowest ratio": 0.9, "highest ratio": 1.1}
+    write_speed(tmp_path, {"loops": [new]}, environment)
+    lines = {
+        line.split("|")[1].strip(): line for line in document.read_text().splitlines() if line.startswith("| ")
+    }
+    column = [cell.strip() for cell in lines["network"].split("|")].index("by process")
+    cells = {name: line.split("|")[column].strip() for name, line in lines.items()}
+    assert cells == {"network": "by process", "old": "—", "new": "0.900 to 1.100 (5)"}
+    assert "- By process: the ratio before it was measured in so many processes" in document.read_text()
+
+
 @pytest.mark.parametrize("definition", ["inf", "0", "1.5", "two"])
 def test_a_definition_that_is_none_makes_no_table_of_speeds(tmp_path, definition):
     environment = suite.environment(SETTINGS)
