@@ -151,12 +151,12 @@ class UpdateRule(nn.Module):
             return nullcontext()
         kept = State(*(None if tensor is None else tensor.detach() for tensor in state))
 
-        def pack(tensor: Tensor) -> Tensor | State:
-            same = (tensor.data_ptr(), tensor.shape, tensor.stride()) == (address, shape, strides)
+        def pack(tensor: Tensor) -> Tensor | State:  # called often, so what is quickly asked comes first
+            same = tensor.data_ptr() == address and (tensor.shape, tensor.stride()) == (shape, strides)
             return kept if same else tensor.detach()  # a node that kept its own output would never be freed
 
         def unpack(packed: Tensor | State) -> Tensor:
-            if not isinstance(packed, State):
+            if isinstance(packed, Tensor):
                 return packed
             if torch.is_grad_enabled():
                 raise RuntimeError("cannot differentiate twice through a point that is computed again")
