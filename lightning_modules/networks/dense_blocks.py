@@ -176,28 +176,35 @@ class CopiedGradient(torch.autograd.Function):
 
 
 class WeightedSum(torch.autograd.Function):
-    """new + sum_j c_j x_j in one pass over memory for each term, of scalars c (n,) and x_1, ..., x_n of one shape.
+    """new + sum_j c_j x_j, of scalars c (n,) and x_1, ..., x_n of one shape, and x_1, ..., x_n themselves.
 
-    Products and sums on their own are two passes.
+    Each term takes one pass over memory, where a product and a sum on their own are two. So it does in the backward
+    pass, if whoever reads an x_j later takes it from here: to the gradient that comes back this sum's is added.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(new: Tensor, factors: Tensor, *features: Tensor) -> Tensor:
+    def forward(new: Tensor, factors: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
         for factor, x in zip(factors.to(new.dtype), features, strict=True):
             new = torch.addcmul(new, factor, x)
-        return new
+        return new, *(x.view_as(x) for x in features)
 
     @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple) -> None:
         ctx.save_for_backward(*inputs[1:])
+        ctx.set_materialize_grads(False)  # zeros would not have the memory layout of the features
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor | None, *later: Tensor | None) -> tuple:
+        if gradient is None:
+            return None, None, *later
         factors, *features = ctx.saved_tensors
         of_factors = torch.stack([(gradient * x).sum() for x in features])
-        of_features = (gradient * factor for factor in factors.to(gradient.dtype))
+        of_features = (
+            gradient * factor if g is None else torch.addcmul(g, factor, gradient)
+            for g, factor in zip(later, factors.to(gradient.dtype), strict=True)
+        )
         return gradient, of_factors.to(factors.dtype), *of_features
 
 
@@ -282,7 +289,7 @@ class MultiStepDenseBlock(DenseBlock):
                 if self.reading == "residual":
                     new = new + past[-1]
                 elif self.learned:
-                    new = WeightedSum.apply(new + past[-1], -self.table[k][1:], *past)
+                    new, *past = WeightedSum.apply(new + past[-1], -self.table[k][1:], *past)
                 else:
                     momentum = past[-1] if k == 1 else torch.add(past[-1], momentum, alpha=self.betas[k])
                     new = torch.sub(new, momentum, alpha=self.betas[k + 1])

@@ -161,15 +161,19 @@ def test_agdnet_layer_by_hand(reading, coefficients, input_factor, memory_effici
 
 
 def test_a_weighted_sum_differentiates_twice(float64):
+    """Whichever of its outputs are read: the sum, what passes through, or both."""
     from lightning_modules.networks.dense_blocks import WeightedSum
 
     shapes = [(2, 3), (2,), (2, 3), (2, 3)]
     tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
     new, factors, *features = tensors
     by_hand = new + factors[0] * features[0] + factors[1] * features[1]
-    assert torch.allclose(WeightedSum.apply(*tensors), by_hand, rtol=1e-10)
-    assert torch.autograd.gradcheck(WeightedSum.apply, tensors)
-    assert torch.autograd.gradgradcheck(WeightedSum.apply, tensors)
+    result, *passed = WeightedSum.apply(*tensors)
+    assert torch.allclose(result, by_hand, rtol=1e-10)
+    assert all(map(torch.equal, passed, features))
+    for read in (slice(3), slice(1), slice(2), slice(1, 3)):
+        assert torch.autograd.gradcheck(lambda *tensors, read=read: WeightedSum.apply(*tensors)[read], tensors)
+        assert torch.autograd.gradgradcheck(lambda *tensors, read=read: WeightedSum.apply(*tensors)[read], tensors)
 
 
 def test_nesterovs_layers_read_a_blocks_input_once_unless_it_has_a_factor():
