@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from lightning_modules.networks.dense_features import concatenate, weighted_sum
 from lightning_modules.networks.layers import conv1x1, conv3x3
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.options import choice
@@ -147,67 +148,6 @@ class DenseBlock(nn.Module):
         return isinstance(norm, SharedStatisticsNorm) and norm.takes_statistics
 
 
-def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
-    first, *others = parts
-    return torch.cat([first, *map(CopiedGradient.apply, others)], 1) if others else first
-
-
-class CopiedGradient(torch.autograd.Function):
-    """x as a part of a concatenation, with a gradient that on a CPU is a copy.
-
-    Otherwise it is a slice, a few channels of each pixel, to which a CPU adds other gradients several times slower
-    than it copies it.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is kept."""
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
-        return gradient.clone() if gradient.device.type == "cpu" else gradient
-
-
-class WeightedSum(torch.autograd.Function):
-    """new + sum_j c_j x_j, of scalars c (n,) and x_1, ..., x_n of one shape, and x_1, ..., x_n themselves.
-
-    Each term takes one pass over memory, where a product and a sum on their own are two. So it does in the backward
-    pass, if whoever reads an x_j later takes it from here: to the gradient that comes back this sum's is added.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(new: Tensor, factors: Tensor, *features: Tensor) -> tuple[Tensor, ...]:
-        for factor, x in zip(factors.to(new.dtype), features, strict=True):
-            new = torch.addcmul(new, factor, x)
-        return new, *(x.view_as(x) for x in features)
-
-    @staticmethod
-    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple) -> None:
-        ctx.save_for_backward(*inputs[1:])
-        ctx.set_materialize_grads(False)  # zeros would not have the memory layout of the features
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor | None, *later: Tensor | None) -> tuple:
-        if gradient is None:
-            return None, None, *later
-        factors, *features = ctx.saved_tensors
-        of_factors = torch.stack([(gradient * x).sum() for x in features])
-        of_features = (
-            gradient * factor if g is None else torch.addcmul(g, factor, gradient)
-            for g, factor in zip(later, factors.to(gradient.dtype), strict=True)
-        )
-        return gradient, of_factors.to(factors.dtype), *of_features
-
-
 @contextmanager
 def statistics_apart(module: nn.Module) -> Iterator[None]:
     """Batch norms update copies of their running statistics, which are then dropped.
@@ -289,7 +229,9 @@ class MultiStepDenseBlock(DenseBlock):
                 if self.reading == "residual":
                     new = new + past[-1]
                 elif self.learned:
-                    new, *past = WeightedSum.apply(new + past[-1], -self.table[k][1:], *past)
+                    new, *past = weighted_sum(new + past[-1], -self.table[k][1:], past)
+                    if self.memory_efficient:
+                        features = features._replace(parts=[features.parts[0], *past])
                 else:
                     momentum = past[-1] if k == 1 else torch.add(past[-1], momentum, alpha=self.betas[k])
                     new = torch.sub(new, momentum, alpha=self.betas[k + 1])

@@ -15,14 +15,18 @@ LANES = 32
 """Numbers of bf16 in a vector of 512 bits."""
 
 
+def is_transformed() -> bool:
+    """Whether a compiler or ``torch.func`` makes something else of what is computed."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def saves_time(x: Tensor) -> bool:
     """Whether the statistics of (B, C, H, W) are worth counting apart: on a CPU, unless code is compiled for it.
 
     ``torch.func`` and subclasses of Tensor have rules for torch's own batch norm alone, which also refuses a single
     value a channel.
     """
-    transformed = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return x.device.type == "cpu" and type(x) is Tensor and x.numel() > x.shape[1] and not transformed
+    return x.device.type == "cpu" and type(x) is Tensor and x.numel() > x.shape[1] and not is_transformed()
 
 
 def batch_statistics(x: Tensor) -> Tensor:
