@@ -17,8 +17,8 @@ identity terms alone. On dense layers x_0 has none, so there only layer 0 and wh
 ``input_factor`` gives it another factor.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -131,7 +131,7 @@ class DenseBlock(nn.Module):
 
     def _computing_again(self, k: int) -> tuple[AbstractContextManager, AbstractContextManager]:
         """Around layer k's forward pass and around the one that is computed again."""
-        return nullcontext(), statistics_apart(self.layers[k])
+        return nullcontext(), StatisticsApart(self.layers[k])
 
     def grow(self, features: Features, new: Tensor, k: int) -> Features:
         """The features with layer k's among them: in one tensor, or apart if only that is to be kept."""
@@ -148,23 +148,24 @@ class DenseBlock(nn.Module):
         return isinstance(norm, SharedStatisticsNorm) and norm.takes_statistics
 
 
-@contextmanager
-def statistics_apart(module: nn.Module) -> Iterator[None]:
-    """Batch norms update copies of their running statistics, which are then dropped.
+class StatisticsApart(AbstractContextManager):
+    """Inside, a module's batch norms update copies of their running statistics, which are then dropped.
 
-    A forward pass that is computed again would otherwise count its batch twice.
+    A forward pass that is computed again would otherwise count its batch twice. A graph that is run backward again
+    enters again.
     """
-    norms = (m for m in module.modules() if isinstance(m, _BatchNorm))
-    kept = [(m, dict(m.named_buffers(recurse=False))) for m in norms]
-    try:
-        for norm, buffers in kept:
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer.clone())
-        yield
-    finally:
-        for norm, buffers in kept:
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+
+    def __enter__(self) -> None:
+        self.kept = [(norm, name, buffer) for norm in self.norms for name, buffer in norm._buffers.items()]
+        for norm, name, buffer in self.kept:
+            setattr(norm, name, None if buffer is None else buffer.clone())
+
+    def __exit__(self, *_: object) -> None:
+        for norm, name, buffer in self.kept:
+            setattr(norm, name, buffer)
 
 
 def read_factors(betas: Sequence[float], input_factor: float | None = None) -> list[list[float]]:

@@ -51,6 +51,22 @@ def test_same_training_and_running_statistics(name, options):
     assert all(norm.track_running_stats and norm.num_batches_tracked == 2 for norm in norms)
 
 
+def test_a_graph_runs_backward_again():
+    """As often as asked for, also to differentiate gradients; statistics count a batch once."""
+    gradients = []
+    for memory_efficient in (False, True):
+        torch.manual_seed(0)
+        network = create_network("cifar_densenet40", depth=13, memory_efficient=memory_efficient).double()
+        loss = network(torch.randn(4, 3, 8, 8).double()).square().sum()
+        loss.backward(retain_graph=True)
+        first = torch.autograd.grad(loss, [*network.parameters()], create_graph=True)
+        sum(gradient.square().sum() for gradient in first).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+        assert all(m.num_batches_tracked == 1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    for usual, efficient in zip(*gradients, strict=True):
+        torch.testing.assert_close(usual, efficient, rtol=1e-8, atol=1e-10)
+
+
 def test_batch_norms_of_a_group_update_their_statistics_once():
     network = create_network("cifar_densenet40", depth=13, memory_efficient=True).double()
     train(network := nn.SyncBatchNorm.convert_sync_batchnorm(network))
