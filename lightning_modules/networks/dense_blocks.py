@@ -231,7 +231,7 @@ class MultiStepDenseBlock(DenseBlock):
                     new = new + past[-1]
                 elif self.learned:
                     new, *past = weighted_sum(new + past[-1], -self.table[k][1:], past)
-                    if self.memory_efficient:
+                    if self.memory_efficient:  # else two gradients of each would be alive
                         features = features._replace(parts=[features.parts[0], *past])
                 else:
                     momentum = past[-1] if k == 1 else torch.add(past[-1], momentum, alpha=self.betas[k])

@@ -14,12 +14,7 @@ from lightning_modules.networks.updates import READINGS, State, look_ahead
 STEPS, SIZE = 9, 6
 phi = torch.tanh
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture(scope="module")
