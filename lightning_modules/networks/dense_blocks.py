@@ -156,12 +156,13 @@ class StatisticsApart(AbstractContextManager):
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self.module = module
 
     def __enter__(self) -> None:
-        self.kept = [(norm, name, buffer) for norm in self.norms for name, buffer in norm._buffers.items()]
+        norms = (m for m in self.module.modules() if isinstance(m, _BatchNorm))
+        self.kept = [(norm, *named) for norm in norms for named in norm.named_buffers(recurse=False)]
         for norm, name, buffer in self.kept:
-            setattr(norm, name, None if buffer is None else buffer.clone())
+            setattr(norm, name, buffer.clone())
 
     def __exit__(self, *_: object) -> None:
         for norm, name, buffer in self.kept:
