@@ -5,6 +5,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +26,23 @@ from datamodules.images import (
 from datamodules.parallel import map_in_order, show_progress
 
 CACHE_VERSION = 3
+SMALL = 4096
+"""Bytes of an encoded image up to which threads only hold each other up: most of its decoding is Python's."""
 
 
 class ImageFolderDataModule(ArrayDataModule):
     """Images in ``train/<class>/`` and ``test/<class>/`` (or ``val/``), up to two folders down, in a folder or tar.
 
-    ``prepare_data`` decodes them once, in parallel, into one uint8 array in the cache. The cache is keyed by the
-    content, written whole or not at all, and checked when it is read; several processes share one decoding.
+    ``prepare_data`` decodes them once, photographs in parallel, into one uint8 array in the cache. The cache is
+    keyed by the content, written whole or not at all, and checked when it is read; several processes share one
+    decoding.
 
     Args:
         data_dir: the folder or tar.
         image_size: resize the shorter side to this many pixels and crop the centre. None keeps images as they are;
             they must then have one size.
         cache_dir: by default ``$OIN_CACHE_DIR``, or ``~/.cache/optimizer-inspired-networks``.
-        workers: decoding threads, by default one a core.
+        workers: decoding threads, by default one a core, or one alone if the first image is ``SMALL``.
         name: of the data set, by default the folder's or tar's.
         batch_size, augment, validation, seed, eval_batch_size: see ``ArrayDataModule``.
 
@@ -105,14 +109,17 @@ class ImageFolderDataModule(ArrayDataModule):
         """(N, H, W, 3) uint8 in the order of ``info.files``."""
         info = self.info
         position = {file.name: i for i, file in enumerate(info.files)}
-        workers = self.workers or os.cpu_count() or 1
+        encoded = read_images(info)
+        first = list(islice(encoded, 1))
+        are_small = all(len(data) <= SMALL for _, data in first)
+        workers = self.workers or (1 if are_small else os.cpu_count() or 1)
 
         def decode(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, np.ndarray]:
             return item[0], decode_image(item[1], f"{folder_name(info.path)}: {item[0].name}", self.image_size)
 
         images: np.ndarray | None = None
         with ThreadPoolExecutor(workers) as pool:
-            decoded = map_in_order(pool, decode, read_images(info), ahead=64 * workers)
+            decoded = map_in_order(pool, decode, chain(first, encoded), ahead=64 * workers)
             for file, image in show_progress(decoded, len(info.files), *_announcement(info)):
                 if images is None:
                     images = _allocate((len(info.files), *image.shape), info.path)

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,25 @@ def test_folder_and_tar_hold_the_same_pixels(tmp_path, suffix, top):
     assert datamodule.identity["name"] == "set"
     assert "PNG" in datamodule.identity["source"]
     assert str(tmp_path) not in str(datamodule.identity)
+
+
+@pytest.mark.parametrize(("side", "threads"), [(8, 1), (64, 4)])
+def test_threads_decode_photographs_and_one_alone_small_images(monkeypatch, tmp_path, side, threads):
+    usual, used, meet = image_folder.decode_image, set(), threading.Barrier(threads)
+
+    def decode_image(*arguments):
+        meet.wait(60)  # until as many threads are here
+        used.add(threading.get_ident())
+        return usual(*arguments)
+
+    monkeypatch.setattr(image_folder, "decode_image", decode_image)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    files = {name: png(seed, (side, side)) for seed, name in enumerate(tree(counts=(("train", 4), ("test", 2))))}
+    datamodule = loaded(write_folder(tmp_path / "set", files))
+    assert len(used) == threads
+    assert np.array_equal(
+        datamodule.arrays.train_images[0], np.asarray(Image.open(io.BytesIO(files["train/cat/0.png"])))
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything can be read by root")
