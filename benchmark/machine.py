@@ -101,6 +101,15 @@ def describe_device(device: str, devices: int = 1, nodes: int = 1) -> str:
     return f"CPU: {_cpu_name()},{several} {_count(torch.get_num_threads(), 'thread', 'threads')}"
 
 
+def has_mps() -> bool:
+    """Whether NVIDIA's Multi-Process Service is there: kernels of several processes then run on a GPU at once.
+
+    Without it processes take turns on a GPU, whatever part of it their kernels fill.
+    """
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
+    return Path(folder, "control").is_socket()
+
+
 def count_devices(device: str) -> int:
     """GPUs of this machine, or the cores that a process each may have."""
     return torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1

@@ -23,6 +23,7 @@ from benchmark.errors import UserError
 from benchmark.run import create_model
 from benchmark.speed.loops import NUM_CLASSES, Step, Task, bare_loop, step_on_noise
 from benchmark.speed.measure import WARM_UP_STEPS, Stopwatch, run_block, synchronize, time_in_turns
+from benchmark.trainer import quiet
 from lightning_modules.fixed_shape import FixedShape, has_option
 from lightning_modules.recipes import create_optimizer
 
@@ -108,7 +109,7 @@ def time_processes(task: Task, count: int, steps: int) -> float:
 
 def _work(task: Task, steps: int, barrier: Barrier, results: Any) -> None:
     step, watch = bare_loop(task), Stopwatch(task.device)
-    with keeping_freed_memory():
+    with quiet(), keeping_freed_memory():
         for _ in range(WARM_UP_STEPS):
             step()
         synchronize(task.device)

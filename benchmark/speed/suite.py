@@ -205,12 +205,16 @@ def measure_torchvision(names: Iterable[str], settings: Settings, report: Report
 def measure_packing(
     names: Iterable[str], counts: Iterable[int], settings: Settings, report: Report
 ) -> Iterator[Row]:
-    """Several runs on the device at once, as processes and stacked: images per second of all of them together."""
+    """Several runs on the device at once, as processes and stacked: images per second of all of them together.
+
+    Processes by NVIDIA's Multi-Process Service are another way than those that take turns on a GPU.
+    """
     steps = settings.blocks * settings.steps
+    processes = "processes by MPS" if settings.device == "cuda" and machine.has_mps() else "processes"
     for name in names:
         task = settings.task(name)
         for count in counts:
-            for way, measure in (("processes", time_processes), ("stacked", time_stacked)):
+            for way, measure in ((processes, time_processes), ("stacked", time_stacked)):
                 with _room_for(f"{name}, {count} runs at once, {way}", settings):
                     seconds = measure(task, count, steps)
                 images_per_second = count * settings.batch_size / seconds

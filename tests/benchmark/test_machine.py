@@ -1,6 +1,8 @@
 """What a machine can do decides the precision; a wish that it cannot grant is refused."""
 
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -266,3 +268,15 @@ def test_a_copy_inside_another_project_is_not_of_its_commit(copy, monkeypatch):
     assert machine.git_state() == {"commit": None, "dirty": False}
     monkeypatch.setenv("OIN_COMMIT", "0123abc")
     assert machine.git_state() == {"commit": "0123abc", "dirty": False}
+
+
+def test_the_multi_process_service_is_there_if_its_control_socket_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", ".")
+    assert not machine.has_mps()
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind("control")
+        assert machine.has_mps()
+    Path("control").unlink()
+    Path("control").touch()
+    assert not machine.has_mps()
