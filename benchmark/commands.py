@@ -93,7 +93,7 @@ class Run(Selection):
     """With --engine ray, a Ray cluster to join: its address, or auto for the one that this machine belongs to; by
     default $RAY_ADDRESS, or a Ray of this command's own on this machine."""
     runs_per_gpu: int = 1
-    """With --engine ray, how many runs share a GPU."""
+    """With --engine ray, how many runs share a GPU: at once if NVIDIA's MPS runs there, else in turns."""
     cpus_per_run: int = 1
     """With --engine ray, the CPU threads of a run; on CPUs, as many runs at once as that leaves room for."""
 

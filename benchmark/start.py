@@ -16,7 +16,7 @@ from benchmark.commands import Command, Plan, Run
 from benchmark.errors import UserError, closest
 from benchmark.launchers import Place, check_place, find_place
 from benchmark.ledger import FINISHED, Record, RunFolder, read_records
-from benchmark.ray_cluster import RayOptions
+from benchmark.ray_cluster import LOCAL, RayOptions
 from benchmark.ray_cluster import check as check_ray
 from benchmark.report.sections import refuse_unlike
 from benchmark.reports import report
@@ -249,7 +249,17 @@ def _run_on_ray(
     options = RayOptions(command.address, command.runs_per_gpu, command.cpus_per_run)
     with connect(options, device) as cluster, Board(len(runs), console) as board:
         board.say(f"{cluster.slots()} runs at once on {cluster.where}")
+        if _take_turns(options, device):
+            board.say("those that share a GPU take turns there; NVIDIA's MPS lets them run at once (docs/grids.md)")
         return ray_engine.run_all(runs, data_dir, device, board, tracker, cluster)
+
+
+def _take_turns(options: RayOptions, device: str) -> bool:
+    """Whether runs on a GPU of this machine wait for each other; of a cluster's it is not known."""
+    from benchmark import machine
+
+    is_shared = device == "cuda" and options.runs_per_gpu > 1 and options.place == LOCAL
+    return is_shared and not machine.has_mps()
 
 
 def _name_problems(problems: list[str]) -> int:

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from benchmark import ray_cluster
+from benchmark import machine, ray_cluster, start
 from benchmark.errors import UserError
 from benchmark.ray_cluster import Cluster, RayOptions, check
 
@@ -44,6 +44,22 @@ def test_what_is_no_address_is_a_mistake(monkeypatch, address):
 def test_numbers_below_one_are_a_mistake(options):
     with pytest.raises(UserError, match="must be at least 1"):
         RayOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "has_mps", "expected"),
+    [
+        ("cuda", {"runs_per_gpu": 4}, False, True),
+        ("cuda", {"runs_per_gpu": 4}, True, False),
+        ("cuda", {"runs_per_gpu": 1}, False, False),
+        ("cuda", {"runs_per_gpu": 4, "address": "localhost:6379"}, False, False),
+        ("cpu", {"runs_per_gpu": 4}, False, False),
+    ],
+)
+def test_runs_take_turns_on_a_gpu_that_they_share_without_mps(monkeypatch, device, options, has_mps, expected):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machine, "has_mps", lambda: has_mps)
+    assert start._take_turns(RayOptions(**options), device) == expected
 
 
 def test_an_address_of_the_environment_is_taken_unless_one_is_given(monkeypatch):
