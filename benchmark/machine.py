@@ -1,11 +1,13 @@
 """What a run ran on: device, versions, commit, peak memory."""
 
 import contextlib
+import errno
 import gc
 import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -106,8 +108,13 @@ def has_mps() -> bool:
 
     Without it processes take turns on a GPU, whatever part of it their kernels fill.
     """
-    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")
-    return Path(folder, "control").is_socket()
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    with socket.socket(socket.AF_UNIX) as asked:
+        try:
+            asked.connect(os.path.join(folder, "control"))
+        except OSError as error:  # nobody listens, unless to another kind of socket
+            return error.errno == errno.EPROTOTYPE
+    return True
 
 
 def count_devices(device: str) -> int:

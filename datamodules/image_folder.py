@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ from datamodules.parallel import map_in_order, show_progress
 
 CACHE_VERSION = 3
 SMALL = 4096
-"""Bytes of an encoded image up to which threads only hold each other up: most of its decoding is Python's."""
+"""Bytes of an encoded image up to which threads gain nothing: most of its decoding is Python's."""
+LOOKED_AT = 64
+"""Images whose median size tells whether a set's are ``SMALL``."""
 
 
 class ImageFolderDataModule(ArrayDataModule):
@@ -42,7 +45,7 @@ class ImageFolderDataModule(ArrayDataModule):
         image_size: resize the shorter side to this many pixels and crop the centre. None keeps images as they are;
             they must then have one size.
         cache_dir: by default ``$OIN_CACHE_DIR``, or ``~/.cache/optimizer-inspired-networks``.
-        workers: decoding threads, by default one a core, or one alone if the first image is ``SMALL``.
+        workers: decoding threads, by default one a core, or one alone for images of at most ``SMALL`` bytes.
         name: of the data set, by default the folder's or tar's.
         batch_size, augment, validation, seed, eval_batch_size: see ``ArrayDataModule``.
 
@@ -110,8 +113,8 @@ class ImageFolderDataModule(ArrayDataModule):
         info = self.info
         position = {file.name: i for i, file in enumerate(info.files)}
         encoded = read_images(info)
-        first = list(islice(encoded, 1))
-        are_small = all(len(data) <= SMALL for _, data in first)
+        first = list(islice(encoded, LOOKED_AT))
+        are_small = bool(first) and median(len(data) for _, data in first) <= SMALL
         workers = self.workers or (1 if are_small else os.cpu_count() or 1)
 
         def decode(item: tuple[ImageFile, bytes]) -> tuple[ImageFile, np.ndarray]:

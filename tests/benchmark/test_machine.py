@@ -270,13 +270,21 @@ def test_a_copy_inside_another_project_is_not_of_its_commit(copy, monkeypatch):
     assert machine.git_state() == {"commit": "0123abc", "dirty": False}
 
 
-def test_the_multi_process_service_is_there_if_its_control_socket_is(monkeypatch, tmp_path):
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET], ids=["stream", "packets"])
+def test_the_multi_process_service_is_there_if_it_listens(monkeypatch, tmp_path, kind):
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
-    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", ".")
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "pipes")
     assert not machine.has_mps()
-    with socket.socket(socket.AF_UNIX) as daemon:
-        daemon.bind("control")
+    Path("pipes").mkdir()
+    with socket.socket(socket.AF_UNIX, kind) as daemon:
+        daemon.bind("pipes/control")
+        daemon.listen()
         assert machine.has_mps()
-    Path("control").unlink()
-    Path("control").touch()
+    assert Path("pipes/control").is_socket()
+    assert not machine.has_mps()  # of a daemon that has died
+
+
+@pytest.mark.parametrize("folder", ["/dev/null", "a" * 200])
+def test_a_folder_that_cannot_be_looked_into_has_no_multi_process_service(monkeypatch, folder):
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", folder)
     assert not machine.has_mps()

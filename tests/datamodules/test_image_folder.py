@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,19 +45,21 @@ def test_folder_and_tar_hold_the_same_pixels(tmp_path, suffix, top):
     assert str(tmp_path) not in str(datamodule.identity)
 
 
-@pytest.mark.parametrize(("side", "threads"), [(8, 1), (64, 4)])
-def test_threads_decode_photographs_and_one_alone_small_images(monkeypatch, tmp_path, side, threads):
+@pytest.mark.parametrize(("side", "asked", "threads"), [(8, None, 1), (64, None, 4), (8, 3, 3), (64, 1, 1)])
+def test_threads_decode_photographs_and_one_alone_small_images(monkeypatch, tmp_path, side, asked, threads):
     usual, used, meet = image_folder.decode_image, set(), threading.Barrier(threads)
 
     def decode_image(*arguments):
         meet.wait(60)  # until as many threads are here
         used.add(threading.get_ident())
+        time.sleep(0.01)  # so that a thread too many would be used, too
         return usual(*arguments)
 
     monkeypatch.setattr(image_folder, "decode_image", decode_image)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     files = {name: png(seed, (side, side)) for seed, name in enumerate(tree(counts=(("train", 4), ("test", 2))))}
-    datamodule = loaded(write_folder(tmp_path / "set", files))
+    files["test/cat/0.png"] = png(0, (side, side), "L" if side > 8 else "RGB")
+    datamodule = loaded(write_folder(tmp_path / "set", files), workers=asked)
     assert len(used) == threads
     assert np.array_equal(
         datamodule.arrays.train_images[0], np.asarray(Image.open(io.BytesIO(files["train/cat/0.png"])))
