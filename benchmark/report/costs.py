@@ -26,21 +26,20 @@ class Cost:
     kilowatt_hours: float | None
 
 
-def usual_device(records: Iterable[Record]) -> str | None:
-    """The device of most runs, on which costs are compared; None if there are no runs."""
+def usual_device(records: Iterable[Record], preferred: str | None = None) -> str | None:
+    """The device of most runs, ``preferred`` if others have as many; None if there are no runs."""
     counts = Counter(record.device for record in records)
-    return min(counts, key=lambda device: (-counts[device], device), default=None)
+    return min(counts, key=lambda device: (-counts[device], device != preferred, device), default=None)
 
 
-def summarize_cost(records: Iterable[Record], device: str | None) -> Cost:
-    """The cost of a row's finished runs on ``device``, or if there are none on that of the fastest run."""
+def summarize_cost(records: Iterable[Record], usual: str | None) -> Cost:
+    """The cost of a row's finished runs on the device of most of them, on the table's ``usual`` one if as many."""
     records = list(records)
-    if records and all(record.device != device for record in records):
-        device = max(records, key=lambda record: images_per_second(record) or 0).device
+    device = usual_device(records, usual)
     records = [record for record in records if record.device == device]
     seconds, joules = _least(records, "seconds"), _least(records, "joules")
     return Cost(
-        device=device if records else None,
+        device=device,
         seconds_per_epoch=min(filter(None, map(fastest_epoch, records)), default=None),
         images_per_second=max(filter(None, map(images_per_second, records)), default=None),
         peak_memory_bytes=_least(records, "peak_memory_bytes"),
