@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -222,10 +223,15 @@ def test_files_without_records_are_shown_as_such(results, add_run, report):
     (tables / "hypothesis-digits-short.md").write_text(
         "# Faster?\n\n[link](http://example.org) ![i](http://x/y.png)\n"
     )
-    (plots / "theory-step-tables.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9pt"/>')
+    text = """<text fill="#333">β &lt; 50 % 'a'</text>"""
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="9pt">\n {text}</svg>\n'
+    (plots / "theory-step-tables.svg").write_text(drawing)
     (tables / "cifar-old.md").write_text("stale")
     page = Reader(report()[2])
     assert {"Speed", "Theory: steps", "Hypothesis, from an earlier run"} <= set(page.words("h2"))
+    kind, _, data = page.of("img")[-1]["src"].partition(",")
+    assert (kind, unquote(data).split()) == ("data:image/svg+xml", drawing.split())
+    assert "#" not in data  # which would end it
     assert "<b>x</b>" in page.words("td")
     assert "[link](http://example.org) ![i](http://x/y.png)" in page.words("p")
     assert "tables/speed-cpu.md" in page.words("p")
