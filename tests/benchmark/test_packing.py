@@ -1,12 +1,13 @@
-"""Stacked seeds are the seeds alone, to rounding; processes are measured together."""
+"""Stacked seeds are the seeds alone, to rounding; processes are measured together, at once or in turns."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmark import machine
 from benchmark.errors import UserError
+from benchmark.speed import suite
 from benchmark.speed.packing import StackedNetwork, stacked_loss, time_processes, time_stacked
-from benchmark.speed.suite import Settings
 from lightning_modules.networks import create_network
 from lightning_modules.recipes import DEFAULTS, create_optimizer
 
@@ -57,13 +58,13 @@ def test_a_stacked_seed_equals_the_seed_alone(name, options):
 
 
 def test_both_ways_are_timed():
-    task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=8")
+    task = suite.Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=8")
     assert time_stacked(task, 2, steps=2) > 0
     assert time_processes(task, 2, steps=2) > 0
 
 
 def test_a_process_that_dies_is_an_error_and_not_a_wait():
-    task = Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
+    task = suite.Settings("cpu", "32-true", "off", batch_size=4, blocks=1, steps=2).task("cifar_resnet20:depth=9")
     with pytest.raises(UserError, match="exit code 1"):
         time_processes(task, 1, steps=1)
 
@@ -72,3 +73,17 @@ def test_networks_that_compute_again_are_not_stacked():
     networks = [create_network("cifar_densenet40", depth=10, memory_efficient=True) for _ in range(2)]
     with pytest.raises(ValueError, match="memory_efficient networks cannot be stacked"):
         StackedNetwork(networks)
+
+
+@pytest.mark.parametrize(
+    ("device", "has_mps", "way"),
+    [("cuda", True, "processes by MPS"), ("cuda", False, "processes"), ("cpu", True, "processes")],
+)
+def test_processes_that_share_a_gpu_by_mps_are_a_way_of_their_own(monkeypatch, device, has_mps, way):
+    monkeypatch.setattr(machine, "has_mps", lambda: has_mps)
+    for measure_runs in ("time_processes", "time_stacked"):
+        monkeypatch.setattr(suite, measure_runs, lambda task, count, steps: 0.5)
+    settings = suite.Settings(device, "32-true", "off", batch_size=8, blocks=1, steps=2)
+    first, second = suite.measure_packing(["cifar_resnet20:depth=8"], [4], settings, lambda line: None)
+    assert (first["way"], second["way"]) == (way, "stacked")
+    assert first["runs/hour"] == pytest.approx(3600 * 4 * 8 / 0.5 / (300 * 50_000))

@@ -343,17 +343,3 @@ def test_mistakes(monkeypatch, capsys, tmp_path, words, message):
 def test_unknown_networks_are_named():
     with pytest.raises(UserError, match="unknown network 'cifar_resnet2'"):
         suite.check("cifar_resnet2")
-
-
-@pytest.mark.parametrize(
-    ("device", "has_mps", "way"),
-    [("cuda", True, "processes by MPS"), ("cuda", False, "processes"), ("cpu", True, "processes")],
-)
-def test_processes_that_share_a_gpu_by_mps_are_a_way_of_their_own(monkeypatch, device, has_mps, way):
-    monkeypatch.setattr(machine, "has_mps", lambda: has_mps)
-    for measure_runs in ("time_processes", "time_stacked"):
-        monkeypatch.setattr(suite, measure_runs, lambda task, count, steps: 0.5)
-    settings = replace(TINY, device=device)
-    first, second = suite.measure_packing([NETWORK], [4], settings, lambda line: None)
-    assert (first["way"], second["way"]) == (way, "stacked")
-    assert first["runs/hour"] == pytest.approx(3600 * 4 * 8 / 0.5 / (300 * 50_000))

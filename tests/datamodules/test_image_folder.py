@@ -58,7 +58,8 @@ def test_threads_decode_photographs_and_one_alone_small_images(monkeypatch, tmp_
     monkeypatch.setattr(image_folder, "decode_image", decode_image)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     files = {name: png(seed, (side, side)) for seed, name in enumerate(tree(counts=(("train", 4), ("test", 2))))}
-    files["test/cat/0.png"] = png(0, (side, side), "L" if side > 8 else "RGB")
+    Image.new("RGB", (side, side)).save(tiny := io.BytesIO(), "PNG")
+    files["test/cat/0.png"] = tiny.getvalue()  # the first, which does not decide
     datamodule = loaded(write_folder(tmp_path / "set", files), workers=asked)
     assert len(used) == threads
     assert np.array_equal(
