@@ -82,9 +82,9 @@ def method_speeds() -> dict[str, "Speed"]:
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.coefficient_plots import write_coefficients
     from benchmark.report.cost_plots import write_costs
+    from benchmark.report.curve_plots import write_learning_curves
     from benchmark.report.difference_plots import write_differences
     from benchmark.report.gradient_plots import write_gradients
-    from benchmark.report.plots import write_learning_curves
     from benchmark.report.step_table_plots import write_learned_tables
     from benchmark.report.tables import write_tables
 

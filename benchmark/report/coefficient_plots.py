@@ -29,7 +29,8 @@ def write_coefficients(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: a damaged record, or runs that must not share a plot.
     """
-    return write_section_figures(experiment, results, "coefficients", _panels, _figure)
+    caption = "learned coefficients after training: mean over seeds and, shaded, their range"
+    return write_section_figures(experiment, results, "coefficients", _panels, _figure, caption)
 
 
 def layer_coefficients(records: list[Record]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

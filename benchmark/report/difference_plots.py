@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from benchmark.report.figures import OKABE_ITO, STYLE, write_section_figures
 from benchmark.report.lines import Line, section_lines
@@ -17,8 +18,10 @@ from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import PairedDifference
 from benchmark.specs import Experiment
 
-WIDTH, LINE_HEIGHT = 5.6, 0.4  # inches
+WIDTH, CHARACTER, LINE_HEIGHT = 3.4, 0.066, 0.4  # inches, without and for the rows' names
 LARGE, LINEAR = 10.0, 1.0  # percentage points
+TICKS = (0, 0.5, 1, 3, 10, 30, 100)
+ROOM = 1.3
 NEUTRAL = "#666666"
 
 
@@ -28,7 +31,8 @@ def write_differences(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    return write_section_figures(experiment, results, "differences", _panels, _figure)
+    caption = "differences paired by seed, mean and 95 % interval\nblue: stands after Holm's correction"
+    return write_section_figures(experiment, results, "differences", _panels, _figure, caption)
 
 
 def _panels(section: Section) -> dict[str, list[Line]]:
@@ -40,22 +44,33 @@ def _panels(section: Section) -> dict[str, list[Line]]:
 
 def _figure(section: Section, panels: dict[str, list[Line]]) -> Figure:
     counts = [len(lines) for lines in panels.values()]
-    height = LINE_HEIGHT * sum(counts) + 0.7 * len(panels) + 0.3
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    height = LINE_HEIGHT * sum(counts) + 0.7 * len(panels) + 0.6
+    longest = max(len(line.label) for lines in panels.values() for line in lines)
+    figure = Figure(figsize=(WIDTH + CHARACTER * longest, height), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=counts).ravel()
     for ax, (dataset, lines) in zip(axes, panels.items(), strict=True):
         _draw(ax, section, dataset, lines)
-    entries = [line.entries[dataset] for dataset, lines in panels.items() for line in lines]
-    if max(_reach(entry.difference) for entry in entries) > LARGE:
-        axes[0].set_xscale("symlog", linthresh=LINEAR, subs=range(2, 10))
-        axes[0].xaxis.set_major_formatter("{x:g}")
-    figure.supxlabel("test error minus the baseline's (percentage points)", fontsize=STYLE["font.size"])
+    differences = [line.entries[dataset].difference for dataset, lines in panels.items() for line in lines]
+    label = "test error minus the baseline's (percentage points)"
+    ends = [end for difference in differences for end in _ends(difference)]
+    if max(map(abs, ends)) > LARGE:
+        _use_symlog_scale(axes[0], min(ends), max(ends))
+        label += f"\nbeyond ±{LINEAR:g} logarithmic"
+    figure.supxlabel(label, fontsize=STYLE["font.size"])
     return figure
 
 
-def _reach(difference: PairedDifference) -> float:
-    """How far from zero the difference or an end of its interval lies."""
-    return max(abs(x) for x in (difference.mean, difference.low, difference.high) if x is not None)
+def _use_symlog_scale(ax: Axes, low: float, high: float) -> None:
+    """With room beyond both ends, so that no interval looks cut off."""
+    ax.set_xscale("symlog", linthresh=LINEAR, subs=range(2, 10))
+    ax.set_xlim(min(ROOM * low, -ROOM * LINEAR), max(ROOM * high, ROOM * LINEAR))
+    ax.xaxis.set_major_locator(FixedLocator([sign * tick for tick in TICKS for sign in (-1, 1)]))
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _ends(difference: PairedDifference) -> list[float]:
+    """Of its interval, or the difference itself if it has none."""
+    return [difference.mean] if difference.low is None else [difference.low, difference.high]
 
 
 def _draw(ax: Axes, section: Section, dataset: str, lines: list[Line]) -> None:

@@ -2,12 +2,15 @@
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from typing import TypeVar
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.ledger import write_atomically
 from benchmark.report.sections import Section, read_sections
@@ -34,6 +37,12 @@ STYLE = {
     "svg.fonttype": "path",
 }
 DOTS_PER_INCH = 200
+TICKS_BY_SPAN: tuple[tuple[float, Callable[[], Locator]], ...] = (
+    (3, partial(MaxNLocator, 6, steps=(1, 2, 5, 10))),
+    (30, partial(LogLocator, subs=(1, 1.5, 2, 3, 4, 5, 7))),
+    (1000, partial(LogLocator, subs=(1, 2, 5))),
+)
+"""Of a logarithmic axis: up to which ratio of its ends which numbers are marked."""
 
 Found = TypeVar("Found")
 
@@ -43,14 +52,30 @@ def line_styles() -> Iterator[tuple[str, object]]:
     return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
 
 
+def use_log_scale(ax: Axes) -> None:
+    """Upwards equal ratios get equal heights; ticks are plain numbers, or powers of ten where they span many."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    for span, locator in TICKS_BY_SPAN:
+        if high < span * low:
+            ax.yaxis.set_major_locator(locator())
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            return
+
+
 def write_section_figures(
     experiment: Experiment,
     results: Path,
     kind: str,
     find: Callable[[Section], Found],
     draw: Callable[[Section, Found], Figure],
+    caption: str,
 ) -> list[Path]:
     """``plots/<experiment>-<kind>-<section>`` for each section in which ``find`` finds something to draw.
+
+    Args:
+        caption: what is drawn, the line below the section's title.
 
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
@@ -60,7 +85,7 @@ def write_section_figures(
         if found := find(section):
             with rc_context(STYLE):
                 figure = draw(section, found)
-                figure.suptitle(section.title, fontsize=STYLE["axes.titlesize"])
+                figure.suptitle(f"{section.title}\n{caption}", fontsize=STYLE["font.size"])
                 paths += write_figure(figure, Path(results) / "plots" / f"{experiment.name}-{kind}-{section.slug}")
     return paths
 

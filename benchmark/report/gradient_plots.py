@@ -5,6 +5,8 @@ geometric mean over seeds and their range. A structure that lets gradients throu
 """
 
 from pathlib import Path
+from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,24 +15,34 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
+from benchmark.report.families import Family, families
 from benchmark.report.figures import BAND_OPACITY, line_styles, write_section_figures
 from benchmark.report.layer_order import layer_order
 from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
-PANEL = (4.0, 2.6)  # inches
-LEGEND_LINE = 0.2  # inches
-LEGEND_COLUMNS = 3
+PANEL = (3.4, 2.3)  # inches
+LEGEND_INCHES = 2.2
+LEGEND_WIDTH = 28  # characters
 MOMENTS = {"start": "first step", "end": "last step"}
 
 
+class Panel(NamedTuple):
+    """A data set's rows, and by row and moment what their runs recorded, [runs, layers]."""
+
+    dataset: str
+    family: Family
+    norms: dict[str, dict[str, np.ndarray]]
+
+
 def write_gradients(experiment: Experiment, results: Path) -> list[Path]:
-    """A figure for each section whose runs recorded gradients: a line of panels for each data set.
+    """A figure for each section whose runs recorded gradients: a line of panels for each data set and baseline.
 
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    return write_section_figures(experiment, results, "gradients", _by_dataset, _figure)
+    caption = "norm of each layer's gradient: geometric mean over seeds and, shaded, their range"
+    return write_section_figures(experiment, results, "gradients", _panels, _figure, caption)
 
 
 def layer_norms(records: list[Record], moment: str) -> np.ndarray:
@@ -40,9 +52,14 @@ def layer_norms(records: list[Record], moment: str) -> np.ndarray:
     return np.array([[norms[name][moment] for name in sorted(norms, key=layer_order)] for norms in complete])
 
 
-def _by_dataset(section: Section) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """What ``_norms`` finds; data sets without any are left out."""
-    return {dataset: norms for dataset in section.datasets if (norms := _norms(section, dataset))}
+def _panels(section: Section) -> list[Panel]:
+    """A baseline's rows of each data set with what they recorded; rows without any are left out."""
+    return [
+        Panel(dataset, family, norms)
+        for dataset in section.datasets
+        if (norms := _norms(section, dataset))
+        for family in families(section, norms)
+    ]
 
 
 def _norms(section: Section, dataset: str) -> dict[str, dict[str, np.ndarray]]:
@@ -54,24 +71,27 @@ def _norms(section: Section, dataset: str) -> dict[str, dict[str, np.ndarray]]:
     return {row: norms for row, norms in rows.items() if any(values.size for values in norms.values())}
 
 
-def _figure(section: Section, found: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
-    rows = [row for row in section.rows if any(row in norms for norms in found.values())]
-    styles = dict(zip(rows, line_styles(), strict=False))
-    legend = LEGEND_LINE * (1 - (-len(rows) // LEGEND_COLUMNS))
-    size = (PANEL[0] * len(MOMENTS), PANEL[1] * len(found) + legend + 0.3)
+def _figure(section: Section, panels: list[Panel]) -> Figure:
+    size = (PANEL[0] * len(MOMENTS) + LEGEND_INCHES, PANEL[1] * len(panels) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(found), len(MOMENTS), squeeze=False, sharey="row")
-    for line, (dataset, norms) in zip(axes, found.items(), strict=True):
+    axes = figure.subplots(len(panels), len(MOMENTS), squeeze=False, sharey="row")
+    for line, panel in zip(axes, panels, strict=True):
         for ax, (moment, title) in zip(line, MOMENTS.items(), strict=True):
-            for row, values in norms.items():
-                _draw(ax, values[moment], *styles[row])
-            ax.set(title=f"{data_label(dataset)}, {title}", xlabel="layer", yscale="log")
+            for row, style in zip(panel.family.rows, line_styles(), strict=False):
+                _draw(ax, panel.norms[row][moment], *style)
+            ax.set(title=f"{data_label(panel.dataset)}, {title}", xlabel="layer", yscale="log")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         line[0].set_ylabel("norm of the gradient")
-    handles = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in styles.values()]
-    labels = [section.label(row) for row in rows]
-    figure.legend(handles, labels, loc="outside lower center", ncols=LEGEND_COLUMNS)
+        _add_legend(line[-1], [section.label(row) for row in panel.family.rows])
     return figure
+
+
+def _add_legend(ax: Axes, labels: list[str]) -> None:
+    """On the right of the panel, each name in as many lines as it needs."""
+    styles = [style for _, style in zip(labels, line_styles(), strict=False)]
+    handles = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in styles]
+    names = [fill(label, LEGEND_WIDTH) for label in labels]
+    ax.legend(handles, names, loc="upper left", bbox_to_anchor=(1.02, 1.04), borderaxespad=0)
 
 
 def _draw(ax: Axes, values: np.ndarray, colour: str, dash: object) -> None:

@@ -26,8 +26,9 @@ def _train_loss(record: Record) -> float:
     return record.metrics[-1]["train_loss"]
 
 
+ERROR = "test error (%)"
 QUANTITIES: dict[str, tuple[Quantity, int]] = {
-    "test error (%)": (_test_error, 2),
+    ERROR: (_test_error, 2),
     "training loss": (_train_loss, 3),
 }
 """Each with the decimals that it is shown with. Both are of the last epoch."""

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from benchmark.report.figures import STYLE, line_styles, write_figure
-from benchmark.report.hypothesis import QUANTITIES, Family, Speed, read_hypothesis
+from benchmark.report.figures import STYLE, line_styles, use_log_scale, write_figure
+from benchmark.report.hypothesis import ERROR, QUANTITIES, Family, Speed, read_hypothesis
 from benchmark.report.sections import Section
 from benchmark.specs import Experiment
 
@@ -48,7 +48,8 @@ def draw_hypothesis(
         _draw_factors(row[-1], family, speeds)
     ordered = [method for method in titles if method in lines]
     figure.legend([lines[m] for m in ordered], [titles[m] for m in ordered], loc="outside lower center", ncols=4)
-    figure.suptitle(section.experiment.title, fontsize=STYLE["axes.titlesize"])
+    caption = "means with 95 % intervals over seeds; one that reaches zero ends at the axis"
+    figure.suptitle(f"{section.experiment.title}\n{caption}", fontsize=STYLE["font.size"])
     return figure
 
 
@@ -71,8 +72,8 @@ def _draw_depths(ax: Axes, family: Family, quantity: str, styles: Mapping[str, t
     means = np.concatenate([line[0].get_ydata() for line in lines.values()])
     ax.set_xscale("log")
     if means.size and means.min() > 0:
-        ax.set_yscale("log")
         ax.set_ylim(means.min() / 2, means.max() * 2)
+        use_log_scale(ax)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(family.depths, [str(depth) for depth in family.depths])
     ax.set(title=f"{family.name}: {quantity}", xlabel="layers")
@@ -82,14 +83,14 @@ def _draw_depths(ax: Axes, family: Family, quantity: str, styles: Mapping[str, t
 def _draw_factors(ax: Axes, family: Family, speeds: Mapping[str, Speed]) -> None:
     """Each method's error over gradient descent's of the same depth; a marker for each depth."""
     for depth, marker in zip(family.depths, ("o", "s", "^", "D"), strict=False):
-        base = family.summary("gradient_descent", depth, "test error (%)")
-        found = [(m, s) for m in family.methods if (s := family.summary(m, depth, "test error (%)"))]
+        base = family.summary("gradient_descent", depth, ERROR)
+        found = [(m, s) for m in family.methods if (s := family.summary(m, depth, ERROR))]
         if base and base.mean:
             ratios = [s.mean / base.mean for _, s in found]
             ax.plot([speeds[m].factor for m, _ in found], ratios, marker, ms=4, alpha=0.8, label=f"{depth} layers")
     ax.axhline(1, color="black", lw=0.7)
     if len(ax.lines) > 1:
-        ax.set_yscale("log")
+        use_log_scale(ax)
         ax.legend()
     ax.set(
         title=f"{family.name}: error against speed",

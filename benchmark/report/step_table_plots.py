@@ -1,7 +1,7 @@
 """What dense networks made of their method's table of steps: ``results/plots/<experiment>-step_tables-<section>``.
 
 A line of triangles a row: the factor with which layer k reads x_j, at the start and as learned in each block, the
-mean over seeds. One (white) is DenseNet's.
+mean over seeds. Zero is white, as in the method's own tables (``theory.draw_step_tables``); one is DenseNet's.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
 PANEL = (1.75, 1.9)  # inches
-COLOURS = "RdBu_r"
-DENSENET, REACH = 1.0, 2.0
-"""The colours' middle, and how far from it they tell factors apart: one large factor must not pale all others."""
+COLOURS, OUTSIDE = "RdBu", "#e8e8e8"
+REACH = 2.0
+"""How far from zero the colours tell factors apart: one large factor must not pale all others."""
 
 TABLE = ".table."
 """In the names of the parameters that hold a row of a table, as in ``blocks.0.table.3``."""
@@ -36,7 +36,8 @@ def write_learned_tables(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a plot.
     """
-    return write_section_figures(experiment, results, "step_tables", _learned, _figure)
+    caption = "how layer k reads feature j, mean over seeds (DenseNet: 1)"
+    return write_section_figures(experiment, results, "step_tables", _learned, _figure, caption)
 
 
 def step_tables(records: list[Record]) -> dict[str, np.ndarray]:
@@ -76,7 +77,7 @@ def _learned(section: Section) -> dict[tuple[str, str], dict[str, np.ndarray]]:
 
 
 def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> Figure:
-    norm = CenteredNorm(DENSENET, REACH)
+    norm = CenteredNorm(0, REACH)
     across = max(map(len, found.values()))
     figure = Figure(figsize=(PANEL[0] * across + 0.8, PANEL[1] * len(found) + 0.4), layout="constrained")
     lines = figure.subfigures(len(found), squeeze=False).ravel()
@@ -96,6 +97,7 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
 def _draw(ax: Axes, table: np.ndarray, norm: CenteredNorm) -> AxesImage:
     image = ax.imshow(table, cmap=COLOURS, norm=norm, interpolation="nearest")
     ax.grid(False)
+    ax.set_facecolor(OUTSIDE)
     ax.set_xlabel("j")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))

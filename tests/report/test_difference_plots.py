@@ -44,4 +44,8 @@ def test_a_large_difference_does_not_hide_the_others(results, add_run, monkeypat
         add_run("cifar_resnet20", 5.0, seed=seed)
         add_run("cifar_hbnet20", error, seed=seed)
         write_differences(EXPERIMENT, results)
-        assert figures[-1].axes[0].get_xscale() == scale
+        (ax,) = figures[-1].axes
+        assert ax.get_xscale() == scale
+        (low, high), drawn = ax.get_xlim(), [x for line in ax.lines for x in line.get_xdata()]
+        assert low < min(drawn)
+        assert max(drawn) < high

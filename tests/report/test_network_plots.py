@@ -6,8 +6,9 @@ import torch
 
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
+from benchmark.report import figures as report_figures
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
-from benchmark.report.cost_plots import pareto_front, write_costs
+from benchmark.report.cost_plots import pareto_front, side_by_side, write_costs
 from benchmark.report.gradient_plots import layer_norms, write_gradients
 from benchmark.report.layer_order import layer_order
 from benchmark.report.step_table_plots import step_tables, write_learned_tables
@@ -112,11 +113,24 @@ def test_step_tables_are_drawn_for_dense_networks_that_learned_them(results, add
     assert [path.read_bytes() for path in write_learned_tables(EXPERIMENT, results)] == before
 
 
-def test_cost_of_a_data_set_without_a_run_on_the_usual_device_has_an_empty_panel(results, add_run):
+def test_each_data_set_has_the_times_of_its_own_usual_device(results, add_run, monkeypatch):
+    figures = []
+    monkeypatch.setattr(report_figures, "write_figure", lambda figure, stem: figures.append(figure) or [])
     for seed in (0, 1):
         add_run(seed=seed)
     add_run(dataset="cifar100+", device="GPU: NVIDIA H200", data="CIFAR-100")
-    assert len(write_costs(EXPERIMENT, results)) == 2
+    write_costs(EXPERIMENT, results)
+    here, there = (figures[-1].axes[i].get_xlabel() for i in (2, 5))
+    assert "H200" in there
+    assert "H200" not in here
+
+
+def test_equal_costs_stand_side_by_side_around_their_place():
+    first, alone, second, third = side_by_side([100.0, 1000.0, 101.0, 100.0])
+    assert first < second < third
+    assert alone == 1000
+    assert first * third == pytest.approx(100 * 100)
+    assert second == 101
 
 
 def test_cost_is_drawn_for_each_section(results, add_run):

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
-from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, line_styles, write_section_figures
+from benchmark.report.families import Family, beside, families
+from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, line_styles, use_log_scale, write_section_figures
 from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
 
@@ -29,7 +30,7 @@ class Panel(NamedTuple):
     """A data set's curves of these rows of the table."""
 
     dataset: str
-    rows: list[str]
+    family: Family
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
@@ -42,7 +43,8 @@ def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
     Raises:
         UserError: no records, a damaged one, or runs that must not share a plot.
     """
-    return write_section_figures(experiment, results, "curves", _panels, _figure)
+    caption = "mean over seeds and, shaded, their range"
+    return write_section_figures(experiment, results, "curves", _panels, _figure, caption)
 
 
 def curve(records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
@@ -58,22 +60,16 @@ def curve(records: Iterable[Record]) -> tuple[np.ndarray, np.ndarray]:
 def _panels(section: Section) -> list[list[Panel]]:
     """Those of each data set that has curves."""
     drawn = {d: [row for row in section.rows if _runs(section, row, d)] for d in section.datasets}
-    return [[Panel(d, together) for together in _families(section, rows)] for d, rows in drawn.items() if rows]
+    return [[Panel(d, family) for family in _together(section, rows)] for d, rows in drawn.items() if rows]
 
 
 def _runs(section: Section, row: str, dataset: str) -> list[Record]:
     return [record for record in section.of(row, dataset, "done") if record.metrics]
 
 
-def _families(section: Section, rows: list[str]) -> list[list[str]]:
-    """All rows, or if they are many each baseline with its rows; last, together, those beside nothing."""
-    if len(rows) <= LINES_TOGETHER:
-        return [rows]
-    families: dict[str, list[str]] = {}
-    for row in rows:
-        families.setdefault(section.baseline(row) or row, []).append(row)
-    alone = [family[0] for family in families.values() if len(family) == 1]
-    return [family for family in families.values() if len(family) > 1] + ([alone] if alone else [])
+def _together(section: Section, rows: list[str]) -> list[Family]:
+    """All rows, or if they are many each baseline with its rows."""
+    return [Family(None, rows)] if len(rows) <= LINES_TOGETHER else families(section, rows)
 
 
 def _in_lines(panels: list[list[Panel]]) -> list[list[Panel]]:
@@ -100,7 +96,7 @@ def _figure(section: Section, panels: list[list[Panel]]) -> Figure:
             _draw_panel(ax, section, panel)
     for dataset, ax in first.items():
         if all(row["eval_error"] for record in section.of(None, dataset, "done") for row in record.metrics):
-            _use_log_scale(ax)
+            use_log_scale(ax)
     return figure
 
 
@@ -109,24 +105,17 @@ def _name(section: Section, row: str) -> str:
 
 
 def _legend_lines(section: Section, panel: Panel) -> int:
-    return sum(_name(section, row).count("\n") + 1 for row in panel.rows)
+    return sum(_name(section, row).count("\n") + 1 for row in panel.family.rows)
 
 
 def _draw_panel(ax: Axes, section: Section, panel: Panel) -> None:
-    for row, (colour, dash) in zip(panel.rows, line_styles(), strict=False):
+    for row, (colour, dash) in zip(panel.family.rows, line_styles(), strict=False):
         epochs, errors = curve(runs := _runs(section, row, panel.dataset))
         ax.plot(epochs, errors.mean(axis=0), color=colour, linestyle=dash, label=_name(section, row))
         if len(runs) > 1:
             ax.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=colour, alpha=BAND_OPACITY, lw=0)
     images = "validation" if section.held_out else "test"
-    ax.set(title=data_label(panel.dataset), xlabel="epochs trained", ylabel=f"{images} error (%)")
+    title = data_label(panel.dataset) + beside(section, panel.family)
+    ax.set(title=title, xlabel="epochs trained", ylabel=f"{images} error (%)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.21), fontsize=LEGEND_SIZE, borderpad=0)
-
-
-def _use_log_scale(ax: Axes) -> None:
-    """Late epochs differ by little: equal ratios of errors get equal heights."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())

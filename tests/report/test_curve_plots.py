@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
-from benchmark.report.plots import curve, write_learning_curves
+from benchmark.report.curve_plots import curve, write_learning_curves
 
 from .conftest import JPEG
 

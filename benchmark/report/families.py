@@ -1,0 +1,28 @@
+"""Which rows share a panel of a figure: a baseline and what is compared with it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from benchmark.report.sections import Section
+
+
+class Family(NamedTuple):
+    """Rows of a table; ``baseline`` is what all others of them are compared with, None if there is no such row."""
+
+    baseline: str | None
+    rows: list[str]
+
+
+def families(section: Section, rows: Iterable[str]) -> list[Family]:
+    """Each baseline with its rows; last, together, those beside nothing."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(section.baseline(row) or row, []).append(row)
+    alone = [members[0] for members in found.values() if len(members) == 1]
+    beside = [Family(baseline, members) for baseline, members in found.items() if len(members) > 1]
+    return beside + ([Family(None, alone)] if alone else [])
+
+
+def beside(section: Section, family: Family) -> str:
+    """What a panel's title adds: ``, beside ResNet-20``."""
+    return f", beside {section.label(family.baseline)}" if family.baseline else ""
