@@ -15,6 +15,7 @@ from lightning_modules.networks.updates import (
     Transform,
     UpdateRule,
     descent,
+    evaluate,
     gradient_step,
     look_ahead,
     scalars,
@@ -109,12 +110,13 @@ class LinearizedADMM(UpdateRule):
     """
 
     def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
+        self.check_transforms(transforms)
         first, second, dual = x, x, torch.zeros_like(x)
         for transform in transforms:
-            first = 0.5 * (gradient_step(first, transform(first), self.reading) + second - dual)
+            first = 0.5 * (gradient_step(first, evaluate(transform, first), self.reading) + second - dual)
             if activation is not None:
                 first = activation(first)
-            second = 0.5 * (gradient_step(second, transform(second), self.reading) + first + dual)
+            second = 0.5 * (gradient_step(second, evaluate(transform, second), self.reading) + first + dual)
             if activation is not None:
                 second = activation(second)
             dual = dual + first - second
@@ -142,9 +144,10 @@ class StepTable(UpdateRule):
         self.table = nn.ParameterList(rows) if coefficients == "learned" else rows
 
     def forward(self, x: Tensor, transforms: Sequence[Transform], activation: Transform | None = None) -> Tensor:
+        self.check_transforms(transforms)
         gradients: list[Tensor] = []
         for row, transform in zip(self.table, transforms, strict=True):
-            gradients.append(descent(x, transform(x), self.reading))
+            gradients.append(descent(x, evaluate(transform, x), self.reading))
             x = x + sum(h * v for h, v in zip(row, gradients, strict=True))
             if activation is not None:
                 x = activation(x)

@@ -81,6 +81,42 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
 
 
+class Kept(NamedTuple):
+    """A tensor for the backward pass, and how often it had been changed in place when it was kept."""
+
+    tensor: Tensor
+    version: int
+
+
+def keep(tensor: Tensor) -> Kept:
+    """The tensor apart from its graph: a node that kept its own output would never be freed."""
+    return Kept(tensor.detach(), tensor._version)
+
+
+def restore(kept: Kept) -> Tensor:
+    """Raises:
+    RuntimeError: it was changed in place since, of which autograd knows nothing inside of hooks.
+    """
+    if kept.tensor._version != kept.version:
+        raise RuntimeError("a tensor that the backward pass needs has been modified by an inplace operation")
+    return kept.tensor
+
+
+def evaluate(transform: Transform, point: Tensor) -> Tensor:
+    """T(point).
+
+    Raises:
+        ValueError: the transform changed the point in place (noticed while training), which the update reads, too.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return transform(point)
+    version = point._version
+    t = transform(point)
+    if point._version != version:
+        raise ValueError("a transform must not change its input in place, as the update reads it, too")
+    return t
+
+
 class UpdateRule(nn.Module):
     """A method over ``steps`` layers: where T is evaluated (``point``) and what follows (``step``).
 
@@ -92,6 +128,8 @@ class UpdateRule(nn.Module):
 
     def __init__(self, steps: int, reading: str = "residual") -> None:
         super().__init__()
+        if steps < 1:
+            raise ValueError(f"a rule takes one step or more, got {steps}")
         self.steps = steps
         self.reading = choice("reading", reading, READINGS)
 
@@ -124,18 +162,29 @@ class UpdateRule(nn.Module):
 
         Args:
             x: the start, any shape.
-            transforms: T_0, ..., T_{steps-1}, each keeping x's shape.
+            transforms: T_0, ..., T_{steps-1}, each keeping x's shape and leaving its input as it is.
             activation: applied to each x_{k+1}.
+
+        Raises:
+            ValueError: not as many transforms as steps, or one that changes its input in place.
         """
+        self.check_transforms(transforms)
         state = self.start(x)
         for layer, transform in zip(self.layers(), transforms, strict=True):
             point = self.point(state, layer)
             with self._keeping(state, point, layer):
-                t = transform(point)
+                t = evaluate(transform, point)
             state = self.step(state, point, t, layer)
             if activation is not None:
                 state = state._replace(x=activation(state.x))
         return self.finish(state)
+
+    def check_transforms(self, transforms: Sequence[Transform]) -> None:
+        """Raises:
+        ValueError: they are not as many as the steps.
+        """
+        if len(transforms) != self.steps:
+            raise ValueError(f"a rule of {self.steps} steps takes as many transforms, got {len(transforms)}")
 
     def _keeping(self, state: State, point: Tensor, layer: Any) -> AbstractContextManager:
         """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
@@ -149,19 +198,19 @@ class UpdateRule(nn.Module):
             address, shape, strides = point.data_ptr(), point.shape, point.stride()
         except RuntimeError:
             return nullcontext()
-        kept = State(*(None if tensor is None else tensor.detach() for tensor in state))
+        inputs = [None if tensor is None else keep(tensor) for tensor in state]
 
-        def pack(tensor: Tensor) -> Tensor | State:  # called often, so what is quickly asked comes first
+        def pack(tensor: Tensor) -> Kept | None:  # called often, so what is quickly asked comes first
             same = tensor.data_ptr() == address and (tensor.shape, tensor.stride()) == (shape, strides)
-            return kept if same else tensor.detach()  # a node that kept its own output would never be freed
+            return None if same else keep(tensor)
 
-        def unpack(packed: Tensor | State) -> Tensor:
-            if isinstance(packed, Tensor):
-                return packed
+        def unpack(packed: Kept | None) -> Tensor:
+            if packed is not None:
+                return restore(packed)
             if torch.is_grad_enabled():
                 raise RuntimeError("cannot differentiate twice through a point that is computed again")
             with torch.no_grad():
-                return self.point(packed, layer)
+                return self.point(State(*(kept and restore(kept) for kept in inputs)), layer)
 
         return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 

@@ -197,3 +197,14 @@ def test_second_derivatives_are_refused_where_they_would_be_wrong():
     loss = network(torch.randn(2, 3, 8, 8)).square().sum()
     with pytest.raises(RuntimeError, match="cannot differentiate twice"):
         torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_hbnet20", "cifar_agdresnet20"])
+def test_what_changes_before_the_backward_pass_is_noticed(name):
+    """Also of what is kept by hooks, where autograd does not look."""
+    network = create_network(name)
+    loss = network(torch.randn(2, 3, 8, 8)).square().sum()
+    with torch.no_grad():
+        network.stages[0].transforms[1].conv1.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

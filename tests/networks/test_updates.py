@@ -281,3 +281,22 @@ def test_learned_coefficients_are_read_once(problem, method):
             waiting += [following for following, _ in node.next_functions]
     readers = [n for n in nodes if any(type(f).__name__ == "AccumulateGrad" for f, _ in n.next_functions)]
     assert len(readers) == len(parameters)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_transform_that_changes_its_input_in_place_is_refused(method):
+    """The update would read what it made of it, and a point computed again would not be what it kept."""
+    options = {"table": step_table("nesterov_multi_step", 3).tolist()} if method == "step_table" else {}
+    rule = create_rule(method, 3, "fixed_point", **options)
+    layers = [torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4)) for _ in range(3)]
+    with pytest.raises(ValueError, match="must not change its input in place"):
+        rule(torch.randn(2, 4), layers)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_as_many_transforms_as_steps(method):
+    options = {"table": step_table("nesterov_multi_step", 3).tolist()} if method == "step_table" else {}
+    with pytest.raises(ValueError, match="a rule of 3 steps takes as many transforms, got 2"):
+        create_rule(method, 3, **options)(torch.zeros(4), [torch.relu] * 2)
+    with pytest.raises(ValueError, match=r"one step or more, got -1|2 rows"):
+        create_rule(method, -1, **options)
