@@ -14,7 +14,7 @@ from datamodules.errors import DataError
 SPLIT_SEED = 20181114
 """Of the validation split: one split for all runs, whatever their seed."""
 
-LOWEST = {"batch_size": 1, "eval_batch_size": 1, "validation": 0, "seed": 0}
+LOWEST = {"batch_size": 1, "eval_batch_size": 1, "validation": 0, "seed": 0, "image_size": 1, "workers": 0}
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def check_numbers(**numbers: int) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or not LOWEST[name] <= value < 2**32:
             raise DataError(f"{name} is {value!r}; it must be a whole number from {LOWEST[name]} to 2^32 - 1")
+
+
+def is_overfitting(data: pl.LightningDataModule) -> bool:
+    """Whether the Trainer wants the same batches each epoch; Lightning itself sees to torch's loaders alone."""
+    return bool(data.trainer and data.trainer.overfit_batches)
 
 
 EVAL_BATCH_SIZE = 500
@@ -145,7 +150,8 @@ class ArrayDataModule(pl.LightningDataModule):
         DataError: the Trainer's processes cannot share a batch.
         """
         check_parts(self.num_train, self.batch_size, self.trainer.world_size if self.trainer else 1)
-        return self._batches(*self.training_arrays(), self.batch_size, shuffle=True, augment=self.augment)
+        shuffle = not is_overfitting(self)
+        return self._batches(*self.training_arrays(), self.batch_size, shuffle=shuffle, augment=self.augment)
 
     def val_dataloader(self) -> Batches:
         return self._batches(*self.evaluation_arrays())

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from datamodules.array import ArrayDataModule, Arrays
+from datamodules.array import ArrayDataModule, Arrays, check_numbers
 from datamodules.cache import cache_folder, make_once, replace_atomically
 from datamodules.decoding import open_image, to_rgb
 from datamodules.errors import DataError
@@ -50,7 +50,8 @@ class ImageFolderDataModule(ArrayDataModule):
         batch_size, augment, validation, seed, eval_batch_size: see ``ArrayDataModule``.
 
     Raises:
-        DataError: (from ``prepare_data`` and ``identity``) the images cannot be used; see ``scan_images``.
+        DataError: a number is out of range, or (from ``prepare_data`` and ``identity``) the images cannot be used;
+            see ``scan_images``.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class ImageFolderDataModule(ArrayDataModule):
         **options: int,
     ) -> None:
         super().__init__(batch_size, augment, **options)
+        given = {"image_size": image_size, "workers": workers}
+        check_numbers(**{name: value for name, value in given.items() if value is not None})
         self.data_dir, self.image_size, self.workers, self.name = Path(data_dir), image_size, workers, name
         self.cache_dir = cache_folder(cache_dir)
 

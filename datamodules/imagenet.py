@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch import Tensor
 
 from datamodules.archives import extract_archives
-from datamodules.array import check_numbers, split_validation
+from datamodules.array import check_numbers, is_overfitting, split_validation
 from datamodules.batches import check_parts
 from datamodules.cache import cache_folder
 from datamodules.errors import DataError
@@ -74,13 +74,15 @@ class ImageNetDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
-        if not 1 <= image_size <= MOST_PIXELS:
+        if not (isinstance(image_size, int) and 1 <= image_size <= MOST_PIXELS):
             raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
         self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.seed = validation, seed
         self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)
         self.workers = asked_workers() if workers is None else workers
+        if self.workers is not None:
+            check_numbers(workers=self.workers)
 
     @cached_property
     def listing(self) -> Listing:
@@ -138,7 +140,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         DataError: the Trainer's processes cannot share a batch.
         """
         check_parts(self.num_train, self.batch_size, self.trainer.world_size if self.trainer else 1)
-        return self._stream(self.training_images(), self.kept, self.batch_size, shuffle=True)
+        return self._stream(self.training_images(), self.kept, self.batch_size, training=True)
 
     def val_dataloader(self) -> ImageStream:
         if self.validation:
@@ -156,10 +158,11 @@ class ImageNetDataModule(pl.LightningDataModule):
     def _images(self, split: Split, augment: bool = False) -> Photographs:
         return Photographs(self._pixels(split), split.labels, self.image_size, augment, self.seed)
 
-    def _stream(self, images: Photographs, indices: Tensor, batch_size: int, shuffle: bool = False) -> ImageStream:
+    def _stream(self, images: Photographs, indices: Tensor, batch_size: int, training: bool = False) -> ImageStream:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if not shuffle:
+        if not training:
             batch_size = min(batch_size, len(indices)) // world_size * world_size or world_size
+        shuffle = training and not is_overfitting(self)
         sampler = EpochSampler(indices, batch_size, shuffle, self.seed, rank, world_size)
         device: Any = self.trainer.strategy.root_device if self.trainer else "cpu"
         return ImageStream(images, sampler, self._workers(), device)

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_modules.fixed_shape import CAPTURED, FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
+from lightning_modules.networks.options import plain
 from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
 
 STEPS_UNSEEN = 50
@@ -23,7 +24,10 @@ class DivergedError(RuntimeError):
 
 
 class MeanLoss(Metric):
-    """The mean over samples. torchmetrics' own would leave out losses that are NaN and go on with the rest."""
+    """The mean over samples. torchmetrics' own would leave out losses that are NaN and go on with the rest.
+
+    Summed in float32 at least, also where the Trainer makes everything bf16 or half.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,8 +36,8 @@ class MeanLoss(Metric):
 
     def update(self, loss: Tensor, count: int) -> None:
         """``loss`` () is the mean of ``count`` samples."""
-        self.total += loss * count
-        self.count += count
+        self.total = _wide(self.total) + _wide(loss) * count
+        self.count = _wide(self.count) + count
 
     def compute(self) -> Tensor:
         return self.total / self.count
@@ -58,7 +62,7 @@ class LitClassifier(pl.LightningModule):
         num_classes: outputs; by default the network's own, 1000 for ``imagenet_*`` and 10 for the others.
         network_options: overrides for ``create_network``, e.g. ``{"reading": "fixed_point"}``.
         recipe: fields of ``recipes.DEFAULTS`` that differ from it, e.g. ``{"epochs": 30}``. Without ``epochs`` the
-            schedule spans the Trainer's ``max_epochs``, if it has any.
+            schedule spans the Trainer's ``max_epochs``, if it has any; "one_cycle" always ends with the Trainer.
         channels_last: keep weights and images in NHWC memory; faster on CPUs with bf16 and on GPUs.
         compile: run full training batches through ``torch.compile``; pays on GPUs, not on CPUs with bf16. A text is
             its mode, or "graphs", which replays the network's own kernels and compiles nothing, or
@@ -80,9 +84,10 @@ class LitClassifier(pl.LightningModule):
         compile: bool | str = False,
     ) -> None:
         super().__init__()
-        network_options, recipe = dict(network_options or {}), dict(recipe or {})
-        if num_classes is None:
-            num_classes = network_purpose(network).num_classes
+        network_options, recipe = plain(network_options or {}), plain(recipe or {})
+        num_classes = network_purpose(network).num_classes if num_classes is None else plain(num_classes)
+        if "num_classes" in network_options:
+            raise ValueError("num_classes is an argument of its own, not one of network_options")
         self.save_hyperparameters()
         self.recipe = resolve_recipe(recipe)
         self.network = create_network(network, num_classes, **network_options)
@@ -107,16 +112,25 @@ class LitClassifier(pl.LightningModule):
         """(B, C, H, W) -> logits (B, num_classes)."""
         if self.hparams.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        if self.run_network.network is not self.network:  # the attribute was given another one
+            self.run_network = FixedShape(self.network, self.hparams.compile)
         return self.run_network(images)
 
     def on_train_epoch_start(self) -> None:
         """Each, as a callback may accumulate gradients from one epoch on."""
+        _reset(self.train_metrics)
         compile, trainer = self.hparams.compile, self.trainer
         if compile in CAPTURED and (trainer.accumulate_grad_batches != 1 or trainer.world_size != 1):
             raise ValueError(
                 f'compile="{compile}" is for one device, and cannot accumulate gradients over batches; take '
                 "another way to compile"
             )
+
+    def on_validation_epoch_start(self) -> None:
+        _reset(self.val_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        _reset(self.test_metrics)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self._step(batch, self.train_metrics)
@@ -161,7 +175,7 @@ class LitClassifier(pl.LightningModule):
         return network_definition(self.hparams.network, self.hparams.network_options)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = create_optimizer(self.network, self.recipe)
+        optimizer = create_optimizer(self.network, self.recipe, fused=not self.trainer.gradient_clip_val)
         recipe, epochs = self.recipe, self.trainer.max_epochs
         if "epochs" not in self.hparams.recipe and epochs and epochs > 0:
             recipe = {**recipe, "epochs": epochs}
@@ -169,6 +183,7 @@ class LitClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:
+        """Labels are classes (B,), or probabilities (B, num_classes), of which errors take the likeliest."""
         images, labels = batch
         logits = self(images).float()
         loss = F.cross_entropy(logits, labels)
@@ -178,7 +193,7 @@ class LitClassifier(pl.LightningModule):
             if name == "loss":
                 metric.update(loss.detach(), len(labels))
             else:
-                metric.update(logits.detach(), labels)
+                metric.update(logits.detach(), labels.argmax(1) if labels.ndim > 1 else labels)
         return loss
 
     @staticmethod
@@ -187,15 +202,24 @@ class LitClassifier(pl.LightningModule):
             raise DivergedError(f"loss is {loss.item()} in {where}")
 
     def _log_metrics(self, stage: str, metrics: torch.nn.ModuleDict) -> Tensor:
-        """Log and reset them; returns the loss."""
+        """Returns the loss."""
         values = {name: metric.compute() for name, metric in metrics.items()}
         for name, value in values.items():
             if name == "loss":
                 self.log(f"{stage}_loss", value)
             else:
                 self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
-            metrics[name].reset()
         return values["loss"]
+
+
+def _reset(metrics: torch.nn.ModuleDict) -> None:
+    """Before they are used: an epoch that was broken off leaves sums of its own."""
+    for metric in metrics.values():
+        metric.reset()
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def share_of_batch(loss: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.cuda_graphs import Forward, capture
+from lightning_modules.networks.options import choice
 
 GRAPHS, COMPILED_GRAPHS = "graphs", "compiled-graphs"
 """Ways to run a network whose kernels are captured once and then replayed: its own, or those of compiled code."""
 
 CAPTURED = (GRAPHS, COMPILED_GRAPHS)
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Of ``torch.compile``; True is its default."""
 
 NO_MASKS_TWICE = "a memory_efficient network with dropout cannot be captured as CUDA graphs; leave out one of them"
 
@@ -33,10 +36,12 @@ class FixedShape:
         way: False for none, True or a mode for ``torch.compile``, one of ``CAPTURED`` for ``capture``.
 
     Raises:
-        ValueError: a capture of a memory_efficient network with dropout, whose masks are drawn a second time.
+        ValueError: an unknown way, or a capture of a memory_efficient network with dropout, whose masks are drawn a
+            second time.
     """
 
     def __init__(self, network: nn.Module, way: bool | str) -> None:
+        choice("way to compile", way, (False, True, *CAPTURED, *MODES))
         if way in CAPTURED and has_option(network, "memory_efficient") and has_option(network, "dropout"):
             raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way

@@ -27,7 +27,7 @@ def resolve_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """``DEFAULTS`` with ``recipe`` laid over them.
 
     Raises:
-        ValueError: unknown field or schedule, or a number that is out of range.
+        ValueError: unknown field or schedule, or a value of another kind or out of range.
     """
     if unknown := sorted(set(recipe) - set(DEFAULTS)):
         raise ValueError(f"unknown recipe fields {', '.join(unknown)}; valid: {', '.join(DEFAULTS)}")
@@ -37,11 +37,22 @@ def resolve_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for name, lowest in LOWEST.items():
         if not (isinstance(value := resolved[name], Real) and lowest <= value < math.inf):
             raise ValueError(f"{name} is {value!r}; it must be a finite number from {lowest} on")
+    if not isinstance(resolved["nesterov"], bool):
+        raise ValueError(f"nesterov must be True or False, got {resolved['nesterov']!r}")
+    if not _are_fractions(milestones := resolved["milestones"]):
+        raise ValueError(f"milestones are {milestones!r}; they must be fractions of the epochs, e.g. (0.5, 0.75)")
     return resolved
 
 
-def create_optimizer(network: nn.Module, recipe: Mapping[str, Any]) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; learned coefficients are not decayed."""
+def _are_fractions(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(v, Real) and 0 <= v <= 1 for v in values)
+
+
+def create_optimizer(network: nn.Module, recipe: Mapping[str, Any], fused: bool = True) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; learned coefficients are not decayed.
+
+    ``fused``: in one kernel, where the device has it. In mixed precision Lightning clips no gradients before that.
+    """
     free = no_weight_decay(network)
     named = list(network.named_parameters())
     groups = [
@@ -53,8 +64,8 @@ def create_optimizer(network: nn.Module, recipe: Mapping[str, Any]) -> torch.opt
         [group for group in groups if group["params"]],
         lr=recipe["learning_rate"],
         momentum=recipe["momentum"],
-        nesterov=recipe["nesterov"],
-        fused=device.type in ("cuda", "cpu"),
+        nesterov=recipe["nesterov"] and recipe["momentum"] > 0,
+        fused=fused and device.type in ("cuda", "cpu"),
     )
 
 

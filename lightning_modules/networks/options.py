@@ -3,7 +3,7 @@
 import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 LARGEST = torch.finfo(torch.float32).max
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -21,11 +21,20 @@ def _is_finite(value: object) -> bool:
 
 KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, bool)),
-    int: ("an integer", _is_integer),
+    int: ("an integer", is_integer),
     float: ("a finite float32 number", _is_finite),
     float | None: ("a finite float32 number", lambda value: value is None or _is_finite(value)),
 }
 """Of an option's annotation: what its value must be, in words and as a test."""
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as Python's own, also inside of lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def choice(name: str, value: Value, valid: Sequence[Value]) -> Value:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
 from lightning_modules.networks.feedforward import FeedforwardNetwork
-from lightning_modules.networks.options import check_values
+from lightning_modules.networks.options import check_values, is_integer
 from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
 
 _STRUCTURES = {
@@ -145,6 +145,8 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
     check_values(_BUILDERS[name].func, overrides)
     if num_classes is None:
         num_classes = network_purpose(name).num_classes
+    if not is_integer(num_classes) or num_classes < 1:
+        raise ValueError(f"num_classes must be a positive whole number, got {num_classes!r}")
     return _BUILDERS[name](num_classes, **overrides)
 
 

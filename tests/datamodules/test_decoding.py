@@ -59,6 +59,22 @@ def test_photographs_are_turned_upright(orientation, tmp_path):
     assert decode_size(tmp_path / "it.jpg") == image.shape[:2] == ((40, 30) if orientation >= 5 else (30, 40))
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_what_is_no_orientation_turns_nothing(orientation, tmp_path):
+    (tmp_path / "it.jpg").write_bytes(turned(orientation))
+    assert decoded(turned(orientation)).shape[:2] == decode_size(tmp_path / "it.jpg") == (30, 40)
+
+
+def test_odd_tags_do_not_matter():
+    """A resolution is a fraction, which Pillow could not write again as the text that it is here."""
+    orientation, resolution = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHI4s", 0x011A, 2, 3, b"72")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + resolution + bytes(4)
+    data = encode(pixels(1), exif=exif)
+    with pytest.raises((TypeError, struct.error, AttributeError)):
+        by_pillow(data)
+    assert np.array_equal(decoded(data), np.rot90(decoded(encode(pixels(1))), -1))
+
+
 def test_cmyk_has_its_colours():
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     assert np.abs(decoded(encode(image)).astype(int) - [255, 0, 0]).max() < 6
@@ -67,6 +83,12 @@ def test_cmyk_has_its_colours():
 def test_grey_of_16_bits_keeps_its_high_byte():
     levels = (np.arange(256, dtype=np.uint16) << 8).reshape(16, 16)
     assert np.array_equal(decoded(encode(levels, "PNG"))[..., 0], (levels >> 8).astype(np.uint8))
+
+
+def test_pgm_of_16_bits_keeps_its_high_byte():
+    levels = (np.arange(256, dtype=np.uint16) << 8).reshape(16, 16)
+    data = b"P5 16 16 65535\n" + levels.astype(">u2").tobytes()
+    assert np.array_equal(decoded(data)[..., 0], (levels >> 8).astype(np.uint8))
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -85,8 +107,10 @@ def png_header(width: int, height: int) -> bytes:
         (encode(pixels(1), "PNG")[:100], "not a readable image"),
         (encode(Image.new("1", (11_000, 11_000)), "PNG"), "11000 x 11000 pixels; at most 100,000,000"),
         (png_header(100_000, 100_000), "not a readable image"),
+        (encode(Image.new("I", (8, 8), 200), "TIFF"), "grey of 32 bits; save it with 8 or 16"),
+        (encode(Image.new("F", (8, 8), 0.5), "TIFF"), "grey of 32 bits; save it with 8 or 16"),
     ],
-    ids=["empty", "HTML", "a part", "without its end", "half a PNG", "huge", "a bomb"],
+    ids=["empty", "HTML", "a part", "without its end", "half a PNG", "huge", "a bomb", "integers", "floats"],
 )
 def test_what_cannot_be_read_is_named_in_one_line(data, reason):
     with pytest.raises(DataError, match=reason) as error:

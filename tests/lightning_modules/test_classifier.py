@@ -165,11 +165,27 @@ def test_channels_last_changes_memory_not_numbers():
         ({"recipe": {"epochs": 0}}, "epochs is 0; it must be a finite number from 1 on"),
         ({"recipe": {"weight_decay": float("nan")}}, "weight_decay is nan; it must be a finite number"),
         ({"recipe": {"learning_rate": "0.1"}}, "learning_rate is '0.1'"),
+        ({"recipe": {"nesterov": "no"}}, "nesterov must be True or False, got 'no'"),
+        ({"recipe": {"milestones": (150, 225)}}, r"milestones are \(150, 225\); they must be fractions"),
+        ({"recipe": {"milestones": 0.5}}, "milestones are 0.5; they must be fractions"),
+        ({"network_options": {"num_classes": 5}}, "num_classes is an argument of its own"),
+        ({"compile": "graph"}, "unknown way to compile 'graph'; valid: False, True, graphs"),
     ],
 )
 def test_mistakes(options, message):
     with pytest.raises(ValueError, match=message):
         classifier(**options)
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, "10", True])
+def test_the_number_of_classes_is_positive(num_classes):
+    with pytest.raises(ValueError, match="num_classes must be a positive whole number"):
+        LitClassifier("cifar_resnet20", num_classes)
+
+
+def test_without_momentum_there_is_none_to_look_ahead_by(tmp_path):
+    model = classifier(recipe={"momentum": 0})
+    trainer(tmp_path, limit_train_batches=1).fit(model, datamodule=DigitsDataModule(batch_size=64))
 
 
 def test_more_classes_than_outputs_are_told_before_training(tmp_path):

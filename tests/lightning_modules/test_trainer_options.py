@@ -1,0 +1,100 @@
+"""The LightningModule under options of a user's Trainer that change what reaches it."""
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from datamodules import DigitsDataModule
+from lightning_modules import LitClassifier
+from lightning_modules.classifier import DivergedError, MeanLoss
+
+SMALL = {"depth": 8, "in_channels": 1}
+
+
+@pytest.fixture
+def fit(tmp_path):
+    def fit(model, **options):
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        options = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options}
+        trainer = pl.Trainer(default_root_dir=tmp_path, **options)
+        trainer.fit(model, datamodule=DigitsDataModule(batch_size=128))
+        return trainer
+
+    return fit
+
+
+def classifier(**options):
+    torch.manual_seed(0)
+    return LitClassifier("cifar_hbnet20", network_options=SMALL, **options)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, torch.float64])
+def test_losses_are_summed_in_float32_at_least(precision):
+    """As Lightning's "bf16-true" casts the module, metrics and all; 50,000 samples do not fit a half's sum."""
+    metric = MeanLoss().to(precision)
+    metric.set_dtype(precision)
+    for _ in range(400):
+        metric.update(torch.tensor(2.5, dtype=precision), 128)
+    assert metric.compute().item() == 2.5
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_gradients_are_clipped_in_every_precision(fit, precision):
+    assert fit(classifier(), precision=precision, gradient_clip_val=0.1, limit_train_batches=2).global_step == 2
+
+
+def test_overfitting_sees_the_same_batch_each_epoch(fit):
+    seen = []
+
+    class Watched(LitClassifier):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[1].tolist())
+            return super().training_step(batch, batch_idx)
+
+    fit(Watched("cifar_hbnet20", network_options=SMALL), max_epochs=3, overfit_batches=1)
+    assert len(seen) == 3
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_network_that_is_put_in_place_of_another_is_the_one_that_runs(fit):
+    model, other = classifier(), classifier().network
+    model.network = other
+    before = other.classifier.weight.clone()
+    fit(model, limit_train_batches=1)
+    assert not torch.equal(other.classifier.weight, before)
+    images = torch.randn(2, 1, 8, 8)
+    model.eval()
+    assert torch.equal(model(images), other(images))
+
+
+def test_what_was_broken_off_is_not_counted_afterwards(fit):
+    model, healthy = classifier(), classifier().state_dict()
+    with torch.no_grad():
+        model.network.classifier.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError):
+        fit(model)
+    model.load_state_dict(healthy)
+    assert fit(model, limit_train_batches=2).callback_metrics["train_loss"].isfinite()
+
+
+def test_numbers_of_numpy_are_loaded_again(fit, tmp_path):
+    recipe = {"learning_rate": np.logspace(-3, -1, 3)[1], "milestones": list(np.array([0.5]))}
+    options = {**SMALL, "depth": np.int64(8), "beta": np.float64(0.3)}
+    model = LitClassifier("cifar_hbnet20", np.int64(10), network_options=options, recipe=recipe)
+    fit(model, limit_train_batches=1).save_checkpoint(tmp_path / "model.ckpt")
+    loaded = LitClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert loaded.hparams.recipe["learning_rate"] == pytest.approx(0.01)
+    assert type(loaded.hparams.network_options["beta"]) is float
+
+
+def test_errors_of_mixed_labels_are_those_of_the_likeliest():
+    """As MixUp and CutMix make them."""
+    model = classifier().eval()
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
+    errors = []
+    for given in (labels, 0.7 * torch.eye(10)[labels] + 0.3 * torch.eye(10)[labels.flip(0)]):
+        model.validation_step((images, given), 0)
+        errors.append(model.val_metrics["accuracy"].compute())
+        model.val_metrics["accuracy"].reset()
+    assert errors[0] == errors[1]
