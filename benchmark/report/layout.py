@@ -55,7 +55,7 @@ def section_grid(section: Section, lines: list[Line], notes: list[str]) -> Grid:
         "images/s": lambda cost: three_digits(cost.images_per_second),
         "memory": lambda cost: gigabytes(cost.peak_memory_bytes),
         "time": lambda cost: duration(cost.hours),
-        "kWh": lambda cost: three_digits(cost.kilowatt_hours),
+        "Wh": lambda cost: three_digits(cost.kilowatt_hours and 1000 * cost.kilowatt_hours),
     }
     columns += [
         _column("", "parameters", lines, lambda line: magnitude(line.parameters)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from benchmark.ledger import Record
 from benchmark.report.costs import Cost, summarize_cost
 from benchmark.report.published import Published, PublishedNumbers
-from benchmark.report.sections import Section, in_order, is_what_it_stands_for
+from benchmark.report.sections import PAPER, Section, in_order, is_what_it_stands_for
 from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary, holm, paired_difference, summarize
 
 
@@ -61,7 +61,7 @@ class Line:
 
 
 def section_lines(section: Section, numbers: PublishedNumbers) -> list[Line]:
-    """The lines of a section, with an entry for every data set that has a record or a published number."""
+    """The lines of a section, with an entry for every data set that is shown."""
     datasets = shown_datasets(section, numbers)
     return _adjust([_line(section, row, datasets, numbers) for row in section.rows])
 
@@ -90,9 +90,11 @@ def _adjust(lines: list[Line]) -> list[Line]:
 
 
 def shown_datasets(section: Section, numbers: PublishedNumbers) -> list[str]:
-    """Data sets with a record, or with a published number for a row that is shown; in the experiment's order."""
+    """Data sets with a record; in the paper's profile also those with a published number for a row shown."""
     known = section.experiment.datasets
     measured = section.datasets
+    if section.profile != PAPER:
+        return measured
     published = [d for d in known if any(_published(section, row, d, numbers) for row in section.rows)]
     return in_order([*measured, *published], known)
 

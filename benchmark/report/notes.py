@@ -9,11 +9,10 @@ from benchmark.ledger import Record
 from benchmark.report.choice import choices
 from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
 from benchmark.report.lines import Line, comparisons
-from benchmark.report.sections import Section, data_label, differing, recipe_fields, test_images
+from benchmark.report.sections import PAPER, Section, data_label, differing, recipe_fields, test_images
 from benchmark.report.statistics import CONFIDENCE, MOST_SEEDS, POWER, binomial_error
 from benchmark.specs import to_dict
 
-PAPER = "paper"
 LOSSY = ("JPEG",)
 NAMED_VERSIONS = ("torch", "pytorch-lightning")
 CHECKSUM_DIGITS = len("sha256:") + 12
@@ -52,8 +51,8 @@ def _reading(lines: list[Line]) -> list[str]:
     if any(entry.gap is not None for line in lines for entry in line.entries.values()):
         notes.append("Gap: mean test error minus the published one, in percentage points.")
     notes.append(
-        "images/s (training), peak memory (on a CPU the whole process's, earlier runs included) and time: the best "
-        "epoch's or run's; other work only adds."
+        "images/s (training), peak memory (on a CPU the whole process's, earlier runs included), time and Wh: the "
+        "best epoch's or run's. Other work on the machine adds to them, in some rows more than in others."
     )
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(

@@ -16,6 +16,9 @@ from benchmark.report.costs import usual_device
 from benchmark.report.published import TITLES
 from benchmark.specs import DEVICE_SETTINGS, Experiment, to_dict
 
+PAPER = "paper"
+"""The profile of the published protocol."""
+
 UNTABULATED = "smoke"
 TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000}
 TABULATED = ("test_error", "parameters", "multiply_adds", "seconds_per_epoch")

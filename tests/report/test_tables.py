@@ -98,7 +98,7 @@ def test_costs_are_the_least(results, add_run):
     values = {k: v for k, v in result.items() if k not in OWN} | least
     folder.write_result("done", values)
     document = text(results)
-    assert line_of(document, "ResNet-20")[-3:] == ["0.50 GB", "60 min", "2.00"]
+    assert line_of(document, "ResNet-20")[-3:] == ["0.50 GB", "60 min", "2000"]
     frame = pd.read_csv(write_tables(EXPERIMENT, results, PAPER)[0])
     assert frame["seconds_per_epoch"].item() == 2.0
     assert frame["hours"].item() == 1.0
@@ -144,6 +144,9 @@ def test_published_numbers_and_their_mark(results, add_run):
     assert "5.24" in line_of(document, "DenseNet (k=12, L=40)")
     assert "10.17†" in line_of(document, "HB-Net-56 (n=9)"), "data sets with a published number alone are shown"
     assert "- † published number not checked against the paper's PDF." in document
+    add_run("cifar_hbnet56", profile="short")
+    short = text(results).partition("## short profile")[2]
+    assert "10.17†" not in line_of(short, "HB-Net-56 (n=9)"), "beside the paper's protocol alone"
 
 
 def test_no_mark_without_unverified_numbers(results, add_run):
