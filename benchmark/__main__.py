@@ -41,6 +41,7 @@ DRAWN_LAYERS = 8
 def main() -> None:
     """Parse, act, and exit: 0 all done, 1 a run failed or nobody reads on, 2 a user's mistake, 130 interrupted."""
     command = None
+    _mend_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command = _parse(sys.argv[1:])
@@ -54,9 +55,26 @@ def main() -> None:
         if not follows(command):
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a path without permission or too long, a full disk below the output
+        if not follows(command):
+            what = f"{error.filename}: " if error.filename else ""
+            print(f"error: {what}{error.strerror or error}", file=sys.stderr)
+        if not _can_flush():
+            _drop_output()
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted" + ("; the same command continues" if isinstance(command, Run) else ""), file=sys.stderr)
         sys.exit(130)
+
+
+def _mend_streams() -> None:
+    """A sign that a terminal lacks becomes "?", and what is printed to a closed stream goes nowhere."""
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+        setattr(sys, name, stream)
 
 
 def _parse(arguments: list[str]) -> Command:
@@ -80,6 +98,14 @@ def _parse(arguments: list[str]) -> Command:
         lines = [re.sub(r"[─-╿]", "", line).strip() for line in message.getvalue().splitlines()]
         text = "; ".join(line.rstrip(":") for line in lines[1:] if line)
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
+
+
+def _can_flush() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _drop_output() -> None:

@@ -31,7 +31,7 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
     seeds = []
     for word in words:
         for part in word.replace(",", " ").split():
-            if not part.isascii() or not part.isdigit() or int(part) >= 2**32:
+            if not part.isascii() or not part.isdigit() or len(part) > 10 or int(part) >= 2**32:
                 raise UserError(f"seed {part!r} is not an integer from 0 to 2^32 - 1; write e.g. --seeds 0 1 2")
             seeds.append(int(part))
     return list(dict.fromkeys(seeds))

@@ -1,5 +1,6 @@
 """Many runs: what is asked for, which cells, and one after another in this process."""
 
+import fnmatch
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -63,9 +64,11 @@ def select_cells(
         raise UserError(f"--compile {compile} is for runs on one device; take auto, off or default with several")
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
-    if not cells:
-        keys = [row.key for row in rows or experiment.rows]
-        raise UserError(f"no row of {experiment.name} matches {' '.join(only)}; {closest(only[0], keys)}")
+    names = [name for cell in cells for name in (cell.row, cell.name)]
+    for glob in only:
+        if not fnmatch.filter(names, glob):
+            keys = [row.key for row in rows or experiment.rows]
+            raise UserError(f"no row of {experiment.name} matches {glob}; {closest(glob, keys)}")
     if experiment.profiles[profile].image_size:
         cells = [_with_photographs(cell, image_size, resized) for cell in cells]
     elif image_size or resized or subset:

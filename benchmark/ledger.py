@@ -65,17 +65,20 @@ class WriteError(UserError):
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old file or the new one, never a part of it.
+    """Write a file so that a reader sees the old file or the new one, never a part of it. A link stays one.
 
     Raises:
-        WriteError: the folder cannot be written.
+        WriteError: the folder cannot be written, or there is something else than a file, such as a device.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise WriteError(f"cannot write {path}: it is not a file")
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
@@ -197,13 +200,25 @@ def read_records(results: Path, experiment: str) -> list[Record]:
     """Every ended run of an experiment, in a fixed order (cell, then seed).
 
     Raises:
-        UserError: a record is damaged, was edited, or has a schema this version does not know (names its path).
+        UserError: a record cannot be read, is damaged, was edited, or has a schema this version does not know; it
+            is named.
     """
-    folder = Path(results) / "runs" / experiment
-    read = (_unless_gone(_read_record, path) for path in sorted(folder.glob("*/result.json")))
+    read = (_unless_gone(_read_record, folder / "result.json") for folder in _run_folders(results, experiment))
     return sorted(
         filter(None, read), key=lambda r: (r.cell.profile, r.cell.row, r.cell.dataset, r.seed, r.path.name)
     )
+
+
+def _run_folders(results: Path, experiment: str) -> list[Path]:
+    """By name; none if nothing was run."""
+    folder = Path(results) / "runs" / experiment
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _unless_gone(read: Callable[[Path], Any], path: Path) -> Any | None:
@@ -211,9 +226,20 @@ def _unless_gone(read: Callable[[Path], Any], path: Path) -> Any | None:
     try:
         return read(path)
     except UserError:
-        if path.exists():
+        if not _is_gone(path):
             raise
         return None
+
+
+def _is_gone(path: Path) -> bool:
+    """A file in a folder without permission is not: what was measured must not be left out in silence."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _read_record(path: Path) -> Record:
@@ -239,7 +265,9 @@ def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         status, version = result["status"], result["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a run record ({error}); remove it to run again") from error
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}")
@@ -252,7 +280,7 @@ def _read_metrics(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is not a table of metrics: {error}") from error
 
 

@@ -59,7 +59,7 @@ def read_pages(pdf: Path | None) -> list[str]:
         source = pdf
     try:
         return [page.extract_text() for page in PdfReader(source).pages]
-    except (OSError, PyPdfError, DependencyError, ValueError) as error:
+    except (OSError, PyPdfError, DependencyError, ValueError, NotImplementedError) as error:
         raise UserError(f"{pdf or URL} cannot be read as a PDF: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """What a grid will do and what it will cost, before anything is trained."""
 
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,14 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmark import estimate, machine
 from benchmark.complexity import complexity
 from benchmark.data import Source
 from benchmark.duration import format_duration
+from benchmark.errors import UserError
 from benchmark.ledger import FINISHED, RunFolder
 from benchmark.schedule import enough_devices, simulate
 from benchmark.specs import DEVICE_SETTINGS, Cell, Experiment
@@ -47,9 +50,15 @@ class PlannedRun:
     def seconds_left(self) -> float:
         if self.status in FINISHED:
             return 0.0
-        starts_anew = self.cell.recipe.loop == "reference"
-        trained = 0 if starts_anew else len(self.folder.read_metrics())
-        return self.seconds * (1 - trained / self.cell.recipe.epochs)
+        return self.seconds * (1 - self._epochs_trained() / self.cell.recipe.epochs)
+
+    def _epochs_trained(self) -> int:
+        """None of a table that is damaged: its checkpoint has it, too, and the run writes it anew."""
+        if self.cell.recipe.loop == "reference":  # it starts anew
+            return 0
+        with contextlib.suppress(UserError):
+            return len(self.folder.read_metrics())
+        return 0
 
 
 def make_plan(
@@ -160,8 +169,8 @@ def print_plan(runs: Sequence[PlannedRun], console: Console, step_times: StepTim
         left = sum(r.seconds_left for r in seeds)
         scaled = "≈ " if any(r.is_scaled for r in seeds) else ""
         table.add_row(
-            run.row,
-            run.cell.dataset,
+            escape(run.row),
+            escape(run.cell.dataset),
             f"{run.parameters:,}",
             f"{run.multiply_adds / 1e6:.1f} M",
             str(run.cell.recipe.epochs),

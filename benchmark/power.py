@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from benchmark.ledger import Record
-from benchmark.report.sections import UNTABULATED, by_place
+from benchmark.report.sections import UNTABULATED, by_place, of_newest_definitions
 from benchmark.report.statistics import detectable
 from benchmark.specs import Experiment
 
@@ -23,8 +23,8 @@ def describe_power(experiment: Experiment, planned: Iterable[Record], found: Ite
     done = [record for record in found if record.status == "done"]
     together = by_place([*done, *planned])
     for place in by_place(planned):
-        if pairs := pairs_by_seed(experiment, together[place]):
-            yield _line(len(pairs), min(pairs))
+        if pairs := pairs_by_seed(experiment, of_newest_definitions(together[place])):
+            yield _line([count for count in pairs if count > 1])
 
 
 def pairs_by_seed(experiment: Experiment, records: Iterable[Record]) -> list[int]:
@@ -36,10 +36,12 @@ def pairs_by_seed(experiment: Experiment, records: Iterable[Record]) -> list[int
     return [len(pairs) for pairs in shared if pairs]
 
 
-def _line(count: int, seeds: int) -> str:
-    comparisons = f"{count} comparisons: one" if count > 1 else "1 comparison: it"
-    if seeds == 1:
+def _line(pairs: list[int]) -> str:
+    """Of the comparisons that have two pairs at least, and with them an interval."""
+    if not pairs:
         return "A difference of 1 seed has no interval, and stands in no table."
+    count, seeds = len(pairs), min(pairs)
+    comparisons = f"{count} comparisons: one" if count > 1 else "1 comparison: it"
     counts = (seeds, *(more for more in MORE_SEEDS if more > seeds))
     found = ", ".join(f"{detectable(n, count):.1f} with {n}" for n in counts)
     return (

@@ -75,4 +75,10 @@ class Progress:
         self._print(prefix + describe_end(result))
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """What cannot be shown must not end a run: a log on a full disk, say. A reader who went away ends it."""
+        try:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return

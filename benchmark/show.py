@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -85,7 +86,7 @@ def print_network(text: str, size: int | None, classes: int | None, console: Con
     with told_as(spec.name):
         layers = list_layers(spec, classes, (COLOURS, size, size))
         network = create_network(spec.name, classes, **spec.options)
-    table = Table(title=text, box=box.SIMPLE_HEAD)
+    table = Table(title=escape(text), box=box.SIMPLE_HEAD)
     table.add_column("layer", overflow="fold")
     table.add_column("kind")
     table.add_column("output")

@@ -113,7 +113,7 @@ def read_step_times(path: Path, precision: str = "auto") -> StepTimes:
     for number, line in enumerate(_read(path)[1], 2):
         try:
             row = _step_time(line)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UserError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError, UserError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise UserError(f"{path}, line {number}, is not a step time: {reason}") from error
         if precision in ("auto", row.precision) and line.get("compile") not in on_demand:
@@ -130,7 +130,7 @@ def _step_time(line: Mapping[str, str]) -> StepTime:
     network = NetworkSpec(named.name, options, parse_definition(line.get(NEWER)))
     multiply_adds = line.get("multiply-adds") or complexity(network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
     ms, batch_size = float(line.get("ours ms") or line["ms"]), int(line["batch size"])
-    if not (0 < ms < math.inf and batch_size > 0 and int(multiply_adds) > 0):
+    if not all(0 < number < 1e18 for number in (ms, batch_size, int(multiply_adds))):
         raise ValueError(f"{ms:g} ms, batch size {batch_size}, {multiply_adds} multiply-adds; all must be positive")
     return StepTime(network, int(multiply_adds), batch_size, line["precision"], ms / 1000)
 

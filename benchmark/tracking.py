@@ -23,6 +23,7 @@ from benchmark.ledger import RunFolder
 from benchmark.specs import to_dict
 
 OFF, MODES = "off", ("off", "online", "offline")
+LONGEST_NAME = 128
 SECONDS_TO_ANSWER = 5
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_FINISH = 10
@@ -79,7 +80,7 @@ class Tracker:
         self.folder, self.logged = folder, -1
         tags = [cell.profile, cell.dataset, cell.network.name, *(["smoke"] if cell.recipe.limit_batches else [])]
         self._open(
-            id=folder.id,
+            id=_short(folder.id),
             name=label,
             group=cell.experiment,
             job_type=cell.name,
@@ -108,7 +109,7 @@ class Tracker:
         if self.run is None:
             return
         if result["status"] == "done":
-            self._try(self._send_weights)
+            self._send_weights()
         self._finish(result["status"] == "done")
 
     def table(self, experiment: str, results: Path) -> None:
@@ -119,14 +120,18 @@ class Tracker:
             self._finish(True)
 
     def _send_weights(self) -> None:
+        """Without them a run still is one."""
         import wandb
 
-        weights = list_checkpoints(self.folder.checkpoints)
-        if weights:
-            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.folder.id)
-            artifact = wandb.Artifact(f"{name}-weights", "model")
+        if not (weights := list_checkpoints(self.folder.checkpoints)):
+            return
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{self.folder.id}-weights")
+        try:
+            artifact = wandb.Artifact(_short(name), "model")
             artifact.add_file(str(weights[-1]))
             self.run.log_artifact(artifact)
+        except Exception as error:
+            _warn(f"{_reason(error)}; the weights of {self.folder.id} are not sent")
 
     def _send_table(self, experiment: str, results: Path) -> None:
         import wandb
@@ -265,6 +270,11 @@ def _forget_failed_run() -> None:
         import wandb
 
         wandb.teardown()
+
+
+def _short(name: str) -> str:
+    """As long as W&B allows; the end has the hash that tells runs apart."""
+    return name[-LONGEST_NAME:].lstrip("-_.")
 
 
 def _reason(error: Exception) -> str:

@@ -44,6 +44,8 @@ def write_comparison(sections: Iterable[ComparedSection], path: Path) -> None:
         UserError: something else is at ``path``, such as a record, which would be lost, or it cannot be written.
     """
     table = comparison_frame(sections).to_csv(index=False, lineterminator="\n")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file, and is left as it is; give another name")
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             heading = file.readline()

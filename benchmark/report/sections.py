@@ -4,9 +4,11 @@ A section is a profile, a copy of the data ("CIFAR-10" and "CIFAR-10 (JPEG copy)
 Inside it every finished run has the recipe of the others and, on a data set, its bytes; else the table is refused.
 """
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ class Section:
     records: tuple[Record, ...]
     superseded: tuple[Record, ...] = ()
     """Finished runs of an older definition of their row's network, which no table has any more."""
+    shares_slug: bool = False
+    """Whether another section of the experiment has a name that differs in signs or capitals alone."""
 
     @property
     def title(self) -> str:
@@ -53,8 +57,10 @@ class Section:
 
     @property
     def slug(self) -> str:
-        """Profile and copy, fit for a file's name."""
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.profile} {self.copy}".lower()).strip("-")
+        """Profile and copy, fit for a file's name, and one of its own."""
+        slug = re.sub(r"[^a-z0-9]+", "-", f"{self.profile} {self.copy}".lower()).strip("-")
+        digest = hashlib.sha256(self.copy.encode(errors="replace")).hexdigest()[:6]
+        return f"{slug}-{digest}" if self.shares_slug else slug
 
     @property
     def usual_device(self) -> str | None:
@@ -131,14 +137,15 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
     sections = []
     for place in sorted(places, key=lambda place: (profiles.index(place[0]), place[1])):
         found = places[place]
-        own = _of_newest_definitions(found)
+        own = of_newest_definitions(found)
         done = [r for r in own if r.status == "done"]
         _refuse_incomplete(done)
         if conflict := _find_conflict(done):
             raise conflict.error
         superseded = tuple(r for r in found if r.status == "done" and r not in own)
         sections.append(Section(experiment, *place, tuple(own), superseded))
-    return sections
+    slugs = Counter(section.slug for section in sections)
+    return [replace(section, shares_slug=slugs[section.slug] > 1) for section in sections]
 
 
 def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
@@ -156,7 +163,7 @@ def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
         return
     records = [*(r for r in runs if r.status == "done" and r.cell.profile != UNTABULATED), *planned]
     for found in by_place(records).values():
-        conflict = _find_conflict(_of_newest_definitions(found))
+        conflict = _find_conflict(of_newest_definitions(found))
         if conflict and conflict.second in planned:
             raise UserError(
                 f"{conflict.second.cell.name}, seed {conflict.second.seed}, could not stand in one table with "
@@ -224,7 +231,7 @@ def _meanings(record: Record) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]
     yield ("run of this seed", cell.row, cell.dataset, str(record.seed)), to_dict(cell.recipe)
 
 
-def _of_newest_definitions(records: Sequence[Record]) -> list[Record]:
+def of_newest_definitions(records: Sequence[Record]) -> list[Record]:
     """Without the runs of a row's network as it was defined before those that finished of it."""
     newest: dict[tuple[str, str], int] = {}
     for record in records:

@@ -1,10 +1,10 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
@@ -234,13 +234,13 @@ def select(names: Iterable[str], only: Iterable[str]) -> list[str]:
     """The names that match one of the globs, in order; all without globs.
 
     Raises:
-        UserError: nothing matches.
+        UserError: one of them matches nothing.
     """
     names, only = list(dict.fromkeys(names)), list(only)
-    chosen = [name for name in names if not only or any(fnmatchcase(name, glob) for glob in only)]
-    if not chosen:
-        raise UserError(f"no measured network matches {' '.join(only)}; {closest(only[0], names)}")
-    return chosen
+    for glob in only:
+        if not fnmatch.filter(names, glob):
+            raise UserError(f"no measured network matches {glob}; {closest(glob, names)}")
+    return [name for name in names if not only or any(fnmatch.fnmatchcase(name, glob) for glob in only)]
 
 
 def check(name: str) -> NetworkSpec:

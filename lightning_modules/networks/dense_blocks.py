@@ -38,8 +38,8 @@ from lightning_modules.networks.updates import READINGS, scalars
 class DenseLayer(nn.Module):
     """BN-ReLU-conv3x3, or with a bottleneck BN-ReLU-conv1x1-BN-ReLU-conv3x3, each followed by dropout.
 
-    ``scale`` (in_channels,) multiplies the input channels of the first convolution; ``statistics``: see
-    ``Features``.
+    ``scale`` (in_channels,) multiplies the input channels of the first convolution, by its weight: it is then not
+    called as a module, so that hooks on it do not run. ``statistics``: see ``Features``.
     """
 
     def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float) -> None:

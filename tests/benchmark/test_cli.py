@@ -93,6 +93,8 @@ def test_compare_and_sorted_tables(run_in_process, two_results):
     assert run_in_process("compare", a, b, "--csv", file).returncode == 0
     record = next(path for path in before if path.name == "result.json")
     assert_mistake(run_in_process("compare", a, b, "--csv", record), f"{record} is not a table of compare --csv")
+    os.mkfifo(pipe := a.parent / "pipe")
+    assert_mistake(run_in_process("compare", a, b, "--csv", pipe), f"{pipe} is not a file")
     assert record.read_bytes() == before[record]
     assert_mistake(run_in_process("compare", a, b, "--experiment", "cifar"), "no finished runs of cifar in both")
     (b / "runs/quickstart").rename(b / "runs/elsewhere")
@@ -220,3 +222,35 @@ def test_smoke_is_never_tabulated(run_in_process, tmp_path):
     assert run_in_process("run", *words).returncode == 0
     assert not (tmp_path / "tables").exists()
     assert_mistake(run_in_process("tables", "quickstart", "--results-dir", tmp_path), "quickstart")
+
+
+@pytest.mark.parametrize("words", [["list"], ["tables", "--help"]], ids=" ".join)
+def test_a_full_disk_below_the_output_is_told_in_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", *words], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
+def test_a_terminal_that_lacks_a_sign():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = [sys.executable, "-m", "benchmark", "list"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_any_stream():
+    words = ["sh", "-c", f"{sys.executable} -m benchmark list <&- >&-"]
+    done = subprocess.run(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["tables", "cifar"], ["report"], ["plan", "quickstart"]], ids=" ".join)
+def test_a_name_that_is_too_long_for_a_path(run_in_process, words):
+    assert_mistake(run_in_process(*words, "--results-dir", "x" * 300), "File name too long")
+
+
+def test_every_glob_matches(run_in_process, tmp_path):
+    words = ["plan", "quickstart", "--results-dir", tmp_path, "--only", "resnet14", "hbnet41"]
+    assert_mistake(run_in_process(*words), "no row of quickstart matches hbnet41; did you mean hbnet14")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 
 from benchmark import ledger
 from benchmark.errors import UserError
-from benchmark.ledger import RunFolder, read_records, write_atomically
+from benchmark.ledger import RunFolder, WriteError, read_records, write_atomically
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
 
 
@@ -189,3 +190,26 @@ def test_one_writer_at_a_time(folder):
         assert seen == [False]
     with folder.lock() as again:
         assert again
+
+
+def test_a_record_that_cannot_be_read_is_not_left_out(folder, tmp_path):
+    folder.path.mkdir(parents=True)
+    (folder.path / "result.json").symlink_to("result.json")
+    for read in (lambda: read_records(tmp_path, "exp"), folder.result):
+        with pytest.raises(UserError, match=r"result\.json cannot be read: Too many levels"):
+            read()
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomically(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "text"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match="it is not a file"):
+        write_atomically(tmp_path / "pipe", "text")
+
+
+def test_names_that_are_not_text_are_written_escaped(tmp_path):
+    write_atomically(tmp_path / "file", "im\udcff")
+    assert (tmp_path / "file").read_text() == r"im\udcff"

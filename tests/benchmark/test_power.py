@@ -1,6 +1,6 @@
 """What a plan says of the differences that its seeds can show."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from benchmark.experiments import get_experiment
 from benchmark.ledger import Record
 from benchmark.power import describe_power
+from benchmark.report.statistics import detectable
 
 CIFAR = get_experiment("cifar")
 PAIR = ["cifar_resnet20", "cifar_hbnet20"]
@@ -15,7 +16,7 @@ PAIR = ["cifar_resnet20", "cifar_hbnet20"]
 
 def records(seeds, rows=PAIR, profile="short", status="done", experiment=CIFAR, source="", **words):
     cells = experiment.cells(profile, only=rows, **words)
-    cells = [dataclasses.replace(cell, data=dataclasses.replace(cell.data, source=source)) for cell in cells]
+    cells = [replace(cell, data=replace(cell.data, source=source)) for cell in cells]
     return [Record(Path(), cell, seed, {"status": status}, ()) for cell in cells for seed in seeds]
 
 
@@ -65,3 +66,17 @@ def test_no_comparison_no_line():
     hypothesis = get_experiment("hypothesis-digits")
     cells = hypothesis.cells(hypothesis.default_profile)
     assert lines([Record(Path(), cell, 0, {"status": "done"}, ()) for cell in cells], experiment=hypothesis) == []
+
+
+def test_runs_of_an_older_definition_are_not_counted():
+    """They stand in no table any more."""
+    rows, words = ["cifar_densenet22", "cifar_agdnet22-fixed_point-fixed"], {"datasets": ["cifar10+"]}
+    theirs, planned = records(range(8), rows[:1], **words), records(range(2), rows[1:], **words)
+    older = [replace(r, cell=replace(r.cell, network=replace(r.cell.network, definition=0))) for r in planned * 4]
+    older = [replace(record, seed=seed) for seed, record in enumerate(older)]
+    assert ends(planned, theirs + older).startswith(f"{detectable(2, 1):.1f} with 2")
+
+
+def test_a_comparison_of_one_seed_does_not_hide_the_others():
+    alone = records([0], ["cifar_resnet20", "cifar_hbnet20-fixed"], **ONE)
+    assert ends(records(range(3), **ONE), alone).startswith("3.3 with 3")

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.tracking import SUMMARY, TrackingOptions
+from benchmark.experiments import get_experiment
+from benchmark.ledger import RunFolder
+from benchmark.tracking import SUMMARY, Tracker, TrackingOptions
 from tests.faults.test_stops import KILLED, TRAIN, assert_same, run_to_the_end
 from tests.faults.wandb_files import read_offline_run
 
@@ -175,3 +177,22 @@ def test_an_unknown_mode():
 def test_off_leaves_nothing(command, tmp_path):
     assert command(*TRAIN, "--results-dir", tmp_path).status == 0
     assert not (tmp_path / "wandb").exists()
+
+
+def test_weights_that_cannot_be_sent_cost_a_warning(tmp_path, monkeypatch, capsys):
+    """And W&B stays on for the runs that follow."""
+    import wandb
+
+    def refuse(*_):
+        raise ValueError("no room")
+
+    monkeypatch.setattr(wandb.Artifact, "add_file", refuse)
+    folder = RunFolder(tmp_path, get_experiment("quickstart").cells("short", only=["resnet14"])[0], 0)
+    tracker = Tracker(TrackingOptions("offline"), tmp_path)
+    tracker.start(folder, "ResNet-14")
+    folder.checkpoints.mkdir(parents=True)
+    (folder.checkpoints / "epoch-0.ckpt").write_text("weights")
+    tracker.end({"status": "done"})
+    assert "are not sent" in capsys.readouterr().err
+    assert tracker.mode == "offline"
+    assert tracker.run is None

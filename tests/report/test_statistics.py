@@ -159,6 +159,11 @@ def test_unpaired_without_a_spread_has_no_interval(a, b, reason):
     assert (difference.low, difference.high, difference.p, difference.reason) == (None, None, None, reason)
 
 
+def test_one_side_that_agrees_is_no_warning(recwarn):
+    assert unpaired_difference([1.0, 1.2, 1.6], [1.4, 1.4, 1.4]).low is not None
+    assert not recwarn.list
+
+
 def test_unpaired_without_values():
     with pytest.raises(ValueError, match="no values"):
         unpaired_difference([], [1.0])

@@ -12,6 +12,7 @@ from benchmark.errors import UserError
 from benchmark.experiments import quickstart
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import RunFolder
+from benchmark.report.sections import read_sections
 from benchmark.report.tables import console_text, load_results, write_tables
 
 from .conftest import JPEG, PAPER, curve, make_cell
@@ -301,3 +302,14 @@ def test_importing_the_package_is_cheap():
     script = "import sys, benchmark.report as r; assert 'pandas' not in sys.modules; r.load_results; import pandas"
     heavy = "assert not {'torch', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{script}; {heavy}"], check=True, timeout=60)
+
+
+def test_folders_whose_names_differ_in_signs_have_files_of_their_own(results, add_run):
+    add_run(data=JPEG)
+    (section,) = read_sections(EXPERIMENT, results)
+    assert section.slug == "paper-jpeg-copy"
+    for name in ("im-a", "im_a"):
+        add_run(data=name)
+    slugs = [section.slug for section in read_sections(EXPERIMENT, results)]
+    assert len(set(slugs)) == 3
+    assert "paper-jpeg-copy" in slugs
