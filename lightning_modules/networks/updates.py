@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
 from lightning_modules.networks.options import choice
+from lightning_modules.networks.recomputation import recomputing
 
 READINGS = ("residual", "fixed_point")
 COEFFICIENTS = ("learned", "fixed")
@@ -79,27 +80,6 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     """
     learned = choice("coefficients", coefficients, COEFFICIENTS) == "learned"
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
-
-
-class Kept(NamedTuple):
-    """A tensor for the backward pass, and how often it had been changed in place when it was kept."""
-
-    tensor: Tensor
-    version: int
-
-
-def keep(tensor: Tensor) -> Kept:
-    """The tensor apart from its graph: a node that kept its own output would never be freed."""
-    return Kept(tensor.detach(), tensor._version)
-
-
-def restore(kept: Kept) -> Tensor:
-    """Raises:
-    RuntimeError: it was changed in place since, of which autograd knows nothing inside of hooks.
-    """
-    if kept.tensor._version != kept.version:
-        raise RuntimeError("a tensor that the backward pass needs has been modified by an inplace operation")
-    return kept.tensor
 
 
 def evaluate(transform: Transform, point: Tensor) -> Tensor:
@@ -187,32 +167,13 @@ class UpdateRule(nn.Module):
             raise ValueError(f"a rule of {self.steps} steps takes as many transforms, got {len(transforms)}")
 
     def _keeping(self, state: State, point: Tensor, layer: Any) -> AbstractContextManager:
-        """Inside, what a transform would keep of ``point`` for its backward pass is computed again from the state.
+        """Inside, what a transform would keep of a point looked ahead to is computed again from the state.
 
-        x_k and x_{k-1} are kept anyway, so a point looked ahead to need not be: Nesterov's structures take the
-        memory of a ResNet. Compilers do so by ``look_ahead``; tensors without memory of their own (vmap) are left.
+        x_k and x_{k-1} are kept anyway: Nesterov's structures take the memory of a ResNet.
         """
-        if point is state.x or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if point is state.x:
             return nullcontext()
-        try:
-            address, shape, strides = point.data_ptr(), point.shape, point.stride()
-        except RuntimeError:
-            return nullcontext()
-        inputs = [None if tensor is None else keep(tensor) for tensor in state]
-
-        def pack(tensor: Tensor) -> Kept | None:  # called often, so what is quickly asked comes first
-            same = tensor.data_ptr() == address and (tensor.shape, tensor.stride()) == (shape, strides)
-            return None if same else keep(tensor)
-
-        def unpack(packed: Kept | None) -> Tensor:
-            if packed is not None:
-                return restore(packed)
-            if torch.is_grad_enabled():
-                raise RuntimeError("cannot differentiate twice through a point that is computed again")
-            with torch.no_grad():
-                return self.point(State(*(kept and restore(kept) for kept in inputs)), layer)
-
-        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+        return recomputing(point, state, lambda *inputs: self.point(State(*inputs), layer))
 
 
 class GradientDescent(UpdateRule):

@@ -11,6 +11,7 @@ import pytest
 from benchmark import ledger
 from benchmark.errors import UserError
 from benchmark.ledger import RunFolder, WriteError, read_records, write_atomically
+from benchmark.plan import PlannedRun
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec
 
 
@@ -213,3 +214,11 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
 def test_names_that_are_not_text_are_written_escaped(tmp_path):
     write_atomically(tmp_path / "file", "im\udcff")
     assert (tmp_path / "file").read_text() == r"im\udcff"
+
+
+@pytest.mark.parametrize("damage", ["epoch,eval_error\n0", "\0" * 300_000, "a" * 200_000])
+def test_a_damaged_table_of_metrics_stops_no_plan(folder, damage):
+    """The run that it is of writes it anew from its checkpoint."""
+    folder.path.mkdir(parents=True)
+    (folder.path / "metrics.csv").write_text(damage)
+    assert PlannedRun(folder, "row", 1, 1, 0.1, 60.0, "started").seconds_left == 60.0

@@ -13,8 +13,7 @@ import pytest
 from benchmark import step_times
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
-from benchmark.ledger import RunFolder, write_atomically
-from benchmark.plan import PlannedRun
+from benchmark.ledger import write_atomically
 from benchmark.specs import NetworkSpec
 from benchmark.step_times import StepTime, add_step_times, read_step_times
 
@@ -346,12 +345,3 @@ def test_one_thread_is_timed_by_what_it_works_and_more_by_the_clock_on_the_wall(
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         waits[threads] = 2 * estimate.seconds_per_image(cell, 10, (1, 8, 8), "cpu")
     assert waits[1] < 0.3 <= waits[2]
-
-
-@pytest.mark.parametrize("damage", ["epoch,eval_error\n0", "\0" * 300_000, "a" * 200_000])
-def test_a_damaged_table_of_metrics_stops_no_plan(tmp_path, damage):
-    """The run that it is of writes it anew from its checkpoint."""
-    folder = RunFolder(tmp_path, get_experiment("quickstart").cells("short", only=["resnet14"])[0], 0)
-    folder.path.mkdir(parents=True)
-    (folder.path / "metrics.csv").write_text(damage)
-    assert PlannedRun(folder, "ResNet-14", 1, 1, 0.1, 60.0, "started").seconds_left == 60.0

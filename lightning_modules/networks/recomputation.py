@@ -1,0 +1,62 @@
+"""A tensor that follows from others which are kept anyway is not kept for the backward pass, but computed again."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Kept(NamedTuple):
+    """A tensor for the backward pass, and how often it had been changed in place when it was kept."""
+
+    tensor: Tensor
+    version: int
+
+
+def keep(tensor: Tensor) -> Kept:
+    """The tensor apart from its graph: a node that kept its own output would never be freed."""
+    return Kept(tensor.detach(), tensor._version)
+
+
+def restore(kept: Kept) -> Tensor:
+    """Raises:
+    RuntimeError: it was changed in place since, of which autograd knows nothing inside of hooks.
+    """
+    if kept.tensor._version != kept.version:
+        raise RuntimeError("a tensor that the backward pass needs has been modified by an inplace operation")
+    return kept.tensor
+
+
+def recomputing(
+    point: Tensor, inputs: Sequence[Tensor | None], compute: Callable[..., Tensor]
+) -> AbstractContextManager:
+    """Inside, what would be kept of ``point`` for a backward pass is ``compute(*inputs)`` there.
+
+    Compilers do so by ``updates.look_ahead``; tensors without memory of their own (vmap) are kept as usual.
+
+    Raises:
+        RuntimeError: (in the backward pass) what was kept was changed, or a second derivative is asked for.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return nullcontext()
+    try:
+        address, shape, strides = point.data_ptr(), point.shape, point.stride()
+    except RuntimeError:
+        return nullcontext()
+    kept = [None if tensor is None else keep(tensor) for tensor in inputs]
+
+    def pack(tensor: Tensor) -> Kept | None:  # called often, so what is quickly asked comes first
+        same = tensor.data_ptr() == address and (tensor.shape, tensor.stride()) == (shape, strides)
+        return None if same else keep(tensor)
+
+    def unpack(packed: Kept | None) -> Tensor:
+        if packed is not None:
+            return restore(packed)
+        if torch.is_grad_enabled():
+            raise RuntimeError("cannot differentiate twice through a point that is computed again")
+        with torch.no_grad():
+            return compute(*(saved and restore(saved) for saved in kept))
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
