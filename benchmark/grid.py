@@ -68,7 +68,8 @@ def select_cells(
     for glob in only:
         if not fnmatch.filter(names, glob):
             keys = [row.key for row in rows or experiment.rows]
-            raise UserError(f"no row of {experiment.name} matches {glob}; {closest(glob, keys)}")
+            where = f" on {' and '.join(datasets)}" if datasets else ""
+            raise UserError(f"no row of {experiment.name} matches {glob}{where}; {closest(glob, keys)}")
     if experiment.profiles[profile].image_size:
         cells = [_with_photographs(cell, image_size, resized) for cell in cells]
     elif image_size or resized or subset:

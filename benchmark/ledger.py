@@ -73,7 +73,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         if path.exists() and not path.is_file():
             raise WriteError(f"cannot write {path}: it is not a file")
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:

@@ -53,7 +53,7 @@ class PlannedRun:
         return self.seconds * (1 - self._epochs_trained() / self.cell.recipe.epochs)
 
     def _epochs_trained(self) -> int:
-        """None of a table that is damaged: its checkpoint has it, too, and the run writes it anew."""
+        """None by a damaged table, which the run writes anew from a checkpoint; without one it fails alone."""
         if self.cell.recipe.loop == "reference":  # it starts anew
             return 0
         with contextlib.suppress(UserError):

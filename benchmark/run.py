@@ -270,11 +270,16 @@ def _find_last_epoch(folder: RunFolder) -> Saved | None:
     """The checkpoint to continue from, with its metrics, which are also written anew; None to start.
 
     Raises:
-        RuntimeError: see ``newest_valid``; or there are metrics of several epochs and no checkpoint.
+        RuntimeError: see ``newest_valid``; or there are metrics of several epochs, or damaged ones, and no
+            checkpoint.
     """
     saved = newest_valid(folder.checkpoints, folder.id)
     if saved is None:
-        if (epochs := len(folder.read_metrics())) > 1:
+        try:
+            epochs = len(folder.read_metrics())
+        except UserError as error:
+            raise RuntimeError(f"{error}; there is no checkpoint; remove {folder.path} to start over") from error
+        if epochs > 1:
             raise RuntimeError(
                 f"metrics.csv has {epochs} epochs and there is no checkpoint; remove {folder.path} to start over"
             )

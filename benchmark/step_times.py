@@ -131,7 +131,8 @@ def _step_time(line: Mapping[str, str]) -> StepTime:
     multiply_adds = line.get("multiply-adds") or complexity(network, NUM_CLASSES, (3, IMAGE_SIZE, IMAGE_SIZE))[1]
     ms, batch_size = float(line.get("ours ms") or line["ms"]), int(line["batch size"])
     if not all(0 < number < 1e18 for number in (ms, batch_size, int(multiply_adds))):
-        raise ValueError(f"{ms:g} ms, batch size {batch_size}, {multiply_adds} multiply-adds; all must be positive")
+        numbers = f"{ms:g} ms, batch size {batch_size}, {multiply_adds} multiply-adds"
+        raise ValueError(f"{numbers}; all must be positive, and below 1e18")
     return StepTime(network, int(multiply_adds), batch_size, line["precision"], ms / 1000)
 
 

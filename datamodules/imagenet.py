@@ -2,6 +2,7 @@
 
 import os
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class ImageNetDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
-        if not (isinstance(image_size, int) and 1 <= image_size <= MOST_PIXELS):
+        if not (isinstance(image_size, Integral) and 1 <= image_size <= MOST_PIXELS):
             raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
         self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -175,7 +176,9 @@ class LitClassifier(pl.LightningModule):
         return network_definition(self.hparams.network, self.hparams.network_options)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = create_optimizer(self.network, self.recipe, fused=not self.trainer.gradient_clip_val)
+        cannot_clip_fused = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        fused = not (self.trainer.gradient_clip_val and cannot_clip_fused)
+        optimizer = create_optimizer(self.network, self.recipe, fused)
         recipe, epochs = self.recipe, self.trainer.max_epochs
         if "epochs" not in self.hparams.recipe and epochs and epochs > 0:
             recipe = {**recipe, "epochs": epochs}
@@ -202,13 +205,14 @@ class LitClassifier(pl.LightningModule):
             raise DivergedError(f"loss is {loss.item()} in {where}")
 
     def _log_metrics(self, stage: str, metrics: torch.nn.ModuleDict) -> Tensor:
-        """Returns the loss."""
+        """Log and reset them; returns the loss."""
         values = {name: metric.compute() for name, metric in metrics.items()}
         for name, value in values.items():
             if name == "loss":
                 self.log(f"{stage}_loss", value)
             else:
                 self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
+        _reset(metrics)
         return values["loss"]
 
 

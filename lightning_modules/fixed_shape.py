@@ -15,8 +15,6 @@ GRAPHS, COMPILED_GRAPHS = "graphs", "compiled-graphs"
 """Ways to run a network whose kernels are captured once and then replayed: its own, or those of compiled code."""
 
 CAPTURED = (GRAPHS, COMPILED_GRAPHS)
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-"""Of ``torch.compile``; True is its default."""
 
 NO_MASKS_TWICE = "a memory_efficient network with dropout cannot be captured as CUDA graphs; leave out one of them"
 
@@ -41,7 +39,8 @@ class FixedShape:
     """
 
     def __init__(self, network: nn.Module, way: bool | str) -> None:
-        choice("way to compile", way, (False, True, *CAPTURED, *MODES))
+        if way not in (False, True, *CAPTURED):
+            choice("way to compile", way, (False, True, *CAPTURED, *list_modes()))
         if way in CAPTURED and has_option(network, "memory_efficient") and has_option(network, "dropout"):
             raise ValueError(NO_MASKS_TWICE)
         self.network, self.way = network, way
@@ -88,6 +87,13 @@ class FixedShape:
             return capture(self.network, images, compiled=self.way == COMPILED_GRAPHS)
         mode = self.way if isinstance(self.way, str) else None
         return torch.compile(self.network, mode=mode, dynamic=False)
+
+
+def list_modes() -> list[str]:
+    """Of ``torch.compile``, whose default is True."""
+    from torch import _inductor
+
+    return list(_inductor.list_mode_options())
 
 
 def has_option(network: nn.Module, option: str) -> bool:

@@ -25,9 +25,9 @@ from benchmark.specs import Experiment
 PANEL = (2.9, 2.6)  # inches
 LEGEND_LINE = 0.2  # inches
 LEGEND_COLUMNS, LONG_LABEL = 3, 32  # characters
-ALIKE, ASIDE, ROOM = 1.02, 1.1, 3.0
-"""Factors: up to which costs count as equal, between their points, and beyond all points: so much that equal costs
-look equal and two labels at least fit the axis."""
+ALIKE, ASIDE, WIDEST, ROOM = 1.02, 1.06, 1.5, 3.0
+"""Factors: up to which costs count as equal, between their points, at most from the first to the last of them, and
+beyond all points: so much that equal costs look equal and two labels at least fit the axis."""
 SECONDS = "seconds per epoch"
 Cost = Callable[[Record], float]
 Style = tuple[str, str]
@@ -120,8 +120,10 @@ def side_by_side(costs: Sequence[float]) -> list[float]:
             groups.append([i])
     places = list(costs)
     for group in groups:
+        beyond_first = len(group) - 1
+        aside = min(ASIDE, WIDEST ** (1 / max(1, beyond_first)))
         for number, i in enumerate(sorted(group)):
-            places[i] *= ASIDE ** (number - (len(group) - 1) / 2)
+            places[i] *= aside ** (number - beyond_first / 2)
     return places
 
 

@@ -52,7 +52,7 @@ def _reading(lines: list[Line]) -> list[str]:
         notes.append("Gap: mean test error minus the published one, in percentage points.")
     notes.append(
         "images/s (training), peak memory (on a CPU the whole process's, earlier runs included), time and Wh: the "
-        "best epoch's or run's. Other work on the machine adds to them, in some rows more than in others."
+        "best epoch's or run's. Other work on the machine makes them worse, in some rows more than in others."
     )
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(

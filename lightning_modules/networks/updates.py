@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.methods import HEAVY_BALL_BETA, nesterov_betas
@@ -86,14 +86,15 @@ def evaluate(transform: Transform, point: Tensor) -> Tensor:
     """T(point).
 
     Raises:
-        ValueError: the transform changed the point in place (noticed while training), which the update reads, too.
+        ValueError: the transform changed the point in place, which updates read, too. Compilers and ``torch.fx`` do
+            not look, and tensors of ``torch.inference_mode`` do not tell.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or isinstance(point, fx.Proxy) or point.is_inference():
         return transform(point)
     version = point._version
     t = transform(point)
     if point._version != version:
-        raise ValueError("a transform must not change its input in place, as the update reads it, too")
+        raise ValueError("a transform must not change its input in place, as updates read it, too")
     return t
 
 

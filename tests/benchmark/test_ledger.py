@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from benchmark import ledger
+from benchmark import ledger, run
 from benchmark.errors import UserError
 from benchmark.ledger import RunFolder, WriteError, read_records, write_atomically
 from benchmark.plan import PlannedRun
@@ -218,7 +218,9 @@ def test_names_that_are_not_text_are_written_escaped(tmp_path):
 
 @pytest.mark.parametrize("damage", ["epoch,eval_error\n0", "\0" * 300_000, "a" * 200_000])
 def test_a_damaged_table_of_metrics_stops_no_plan(folder, damage):
-    """The run that it is of writes it anew from its checkpoint."""
+    """The run that it is of writes it anew from its checkpoint, or without one fails alone."""
     folder.path.mkdir(parents=True)
     (folder.path / "metrics.csv").write_text(damage)
     assert PlannedRun(folder, "row", 1, 1, 0.1, 60.0, "started").seconds_left == 60.0
+    with pytest.raises(RuntimeError, match=r"not a table of metrics: .*; there is no checkpoint; remove"):
+        run._find_last_epoch(folder)

@@ -41,7 +41,18 @@ def test_losses_are_summed_in_float32_at_least(precision):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
 def test_gradients_are_clipped_in_every_precision(fit, precision):
-    assert fit(classifier(), precision=precision, gradient_clip_val=0.1, limit_train_batches=2).global_step == 2
+    norms = []
+
+    class Watched(LitClassifier):
+        def optimizer_zero_grad(self, *arguments):
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            norms.append(torch.nn.utils.get_total_norm(gradients).item() if gradients else 0.0)
+            super().optimizer_zero_grad(*arguments)
+
+    model = Watched("cifar_hbnet20", network_options=SMALL)
+    fit(model, precision=precision, gradient_clip_val=0.01, limit_train_batches=3)
+    assert norms[0] == 0.0
+    assert norms[1:] == pytest.approx([0.01, 0.01], rel=0.02)
 
 
 def test_overfitting_sees_the_same_batch_each_epoch(fit):

@@ -312,3 +312,11 @@ def test_dropout_drops_only_in_training():
 def test_bad_networks(name, options, message):
     with pytest.raises(ValueError, match=message):
         create_network(name, **options)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "imagenet_resnet18"])
+def test_a_resnet_can_be_traced(name):
+    """As feature extractors do."""
+    network = create_network(name).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(torch.fx.symbolic_trace(network)(images), network(images))

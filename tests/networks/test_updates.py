@@ -4,6 +4,8 @@ f(z) = 1/2 |z|^2 - sum_i Psi((U z)_i), U = W^(1/2), z = U x: grad f(z) = z - U P
 In the residual reading the transform is minus the gradient itself: T(x) = Phi(W x) - x.
 """
 
+import contextlib
+
 import pytest
 import torch
 
@@ -289,8 +291,11 @@ def test_a_transform_that_changes_its_input_in_place_is_refused(method):
     options = {"table": step_table("nesterov_multi_step", 3).tolist()} if method == "step_table" else {}
     rule = create_rule(method, 3, "fixed_point", **options)
     layers = [torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4)) for _ in range(3)]
-    with pytest.raises(ValueError, match="must not change its input in place"):
-        rule(torch.randn(2, 4), layers)
+    for context in (contextlib.nullcontext(), torch.no_grad()):
+        with context, pytest.raises(ValueError, match="must not change its input in place"):
+            rule(torch.randn(2, 4), layers)
+    with torch.inference_mode():
+        create_rule(method, 3, "fixed_point", **options)(torch.randn(2, 4), [torch.relu] * 3)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -131,6 +131,9 @@ def test_equal_costs_stand_side_by_side_around_their_place():
     assert alone == 1000
     assert first * third == pytest.approx(100 * 100)
     assert second == 101
+    many = side_by_side([100.0] * 14)
+    assert sorted(many) == many
+    assert many[-1] / many[0] == pytest.approx(1.5)
 
 
 def test_cost_is_drawn_for_each_section(results, add_run):

@@ -21,11 +21,11 @@ CAPTIONS = {
     "differences": "Difference to the baseline's test error, paired by seed, with its 95 % t interval: left of "
     "zero the row is better. Blue stands after Holm's correction; a hollow point has one seed and no interval.",
     "cost": "Test error against parameters, multiply-adds and time; bars are standard deviations over seeds, the "
-    "grey line is the Pareto front.",
+    "grey line is the Pareto front. Points of equal costs stand side by side.",
     "coefficients": "Coefficients that the networks learned, layer by layer (mean and range over seeds), beside "
     "the values that they started from (dotted).",
     "step_tables": "The factor with which layer k of a dense block reads the features x_j, at the start and as "
-    "learned, mean over seeds. White is one, DenseNet's.",
+    "learned, mean over seeds. White is zero; DenseNet's are one.",
     "gradients": "Norm of each layer's gradient in the first and the last step of training, geometric mean over "
     "seeds and range.",
 }
