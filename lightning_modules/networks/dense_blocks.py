@@ -17,9 +17,9 @@ identity terms alone. On dense layers x_0 has none, so there only layer 0 and wh
 ``input_factor`` gives it another factor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -244,6 +244,14 @@ class MultiStepDenseBlock(DenseBlock):
     def transform(self, x: Tensor, k: int, statistics: Tensor | None) -> Tensor:
         """Layer k's convolutions of the scaled features."""
         return self.layers[k](x, self._scale(k), statistics)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Wherever the block goes its fixed factors are whole, also if it was given memory alone (``to_empty``)."""
+        super()._apply(fn, recurse)
+        if not self.learned:
+            for k, row in enumerate(self.factors):
+                self._scale(k).copy_(self._per_channel(torch.tensor(row)))
+        return self
 
     def _scale(self, k: int) -> Tensor:
         return self._per_channel(self.table[k]) if self.learned else getattr(self, f"scale{k}")

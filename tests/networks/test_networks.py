@@ -320,3 +320,15 @@ def test_a_resnet_can_be_traced(name):
     network = create_network(name).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(torch.fx.symbolic_trace(network)(images), network(images))
+
+
+@pytest.mark.parametrize("name", ["cifar_agdnet40", "cifar_densenet40", "cifar_hbnet20"])
+def test_a_network_made_without_memory_is_whole_once_it_is_loaded(name):
+    """As large ones are made on the meta device: what is no parameter must not be left to chance."""
+    options = {"depth": 13} if "dense" in name or "agdnet" in name else {}
+    network = create_network(name, **options).eval()
+    with torch.device("meta"):
+        other = create_network(name, **options)
+    other.to_empty(device="cpu").load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(other.eval()(images), network(images))
