@@ -49,7 +49,7 @@ def main() -> None:
         sys.stdout.flush()
         sys.exit(status)
     except BrokenPipeError:
-        _drop_output()
+        _end_output()
         sys.exit(1)
     except UserError as error:
         if not follows(command):
@@ -59,8 +59,7 @@ def main() -> None:
         if not follows(command):
             what = f"{error.filename}: " if error.filename else ""
             print(f"error: {what}{error.strerror or error}", file=sys.stderr)
-        if not _can_flush():
-            _drop_output()
+        _end_output()
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted" + ("; the same command continues" if isinstance(command, Run) else ""), file=sys.stderr)
@@ -100,18 +99,13 @@ def _parse(arguments: list[str]) -> Command:
         raise UserError(text or "cannot parse the command line; see python -m benchmark --help") from None
 
 
-def _can_flush() -> bool:
+def _end_output() -> None:
+    """What cannot be written any more goes nowhere: a reader such as ``head`` closed the pipe, a disk is full."""
     try:
         sys.stdout.flush()
     except OSError:
-        return False
-    return True
-
-
-def _drop_output() -> None:
-    """What is still to be written goes nowhere: its reader, such as ``head``, has closed the pipe."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _act(command: Command) -> int:

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import fnmatch
 import json
 import math
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, closest
 from benchmark.specs import NetworkSpec, Row
 
 DERIVED = {"num_classes": "data", "in_channels": "data", "steps": "depth"}
@@ -35,6 +36,22 @@ def parse_seeds(words: Iterable[str]) -> list[int]:
                 raise UserError(f"seed {part!r} is not an integer from 0 to 2^32 - 1; write e.g. --seeds 0 1 2")
             seeds.append(int(part))
     return list(dict.fromkeys(seeds))
+
+
+def check_globs(globs: Iterable[str], names: Iterable[str], what: str, valid: Iterable[str]) -> None:
+    """Whether each of them matches a name, so that none of what was asked for is left out in silence.
+
+    Args:
+        what: of names, as "measured network".
+        valid: names to suggest.
+
+    Raises:
+        UserError: one matches nothing.
+    """
+    names = list(names)
+    for glob in globs:
+        if not fnmatch.filter(names, glob):
+            raise UserError(f"no {what} matches {glob}; {closest(glob, valid)}")
 
 
 def parse_counts(words: Iterable[str], example: str) -> list[int]:

@@ -1,6 +1,5 @@
 """Many runs: what is asked for, which cells, and one after another in this process."""
 
-import fnmatch
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import run
-from benchmark.arguments import parse_network
+from benchmark.arguments import check_globs, parse_network
 from benchmark.complexity import complexity
 from benchmark.data import Source, create_datamodule, find_source, identify
 from benchmark.errors import UserError, closest, told_as
@@ -65,11 +64,8 @@ def select_cells(
     rows = [experiment.row(text) or parse_network(text) for text in networks] or None
     cells = experiment.cells(profile, datasets or None, only or (["*"] if rows else ()), rows)
     names = [name for cell in cells for name in (cell.row, cell.name)]
-    for glob in only:
-        if not fnmatch.filter(names, glob):
-            keys = [row.key for row in rows or experiment.rows]
-            where = f" on {' and '.join(datasets)}" if datasets else ""
-            raise UserError(f"no row of {experiment.name} matches {glob}{where}; {closest(glob, keys)}")
+    where = f" on {' and '.join(datasets)}" if datasets else ""
+    check_globs(only, names, f"row of {experiment.name}{where}", [row.key for row in rows or experiment.rows])
     if experiment.profiles[profile].image_size:
         cells = [_with_photographs(cell, image_size, resized) for cell in cells]
     elif image_size or resized or subset:

@@ -6,8 +6,7 @@ most runs of the data set; rows without a run there have no point among them. St
 parameters: their points are set side by side, the middle one at its cost.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import cycle, product
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmark.ledger import Record
 from benchmark.report.costs import fastest_epoch, usual_device
-from benchmark.report.figures import OKABE_ITO, use_log_scale, write_section_figures
+from benchmark.report.figures import point_styles, use_log_scale, write_section_figures
 from benchmark.report.sections import Section, data_label
 from benchmark.report.statistics import Summary, summarize
 from benchmark.specs import Experiment
@@ -30,13 +29,11 @@ ALIKE, ASIDE, WIDEST, ROOM = 1.02, 1.06, 1.5, 3.0
 beyond all points: so much that equal costs look equal and two labels at least fit the axis."""
 SECONDS = "seconds per epoch"
 Cost = Callable[[Record], float]
-Style = tuple[str, str]
 COSTS: tuple[tuple[str, Cost], ...] = (
     ("parameters", lambda record: record.result["parameters"]),
     ("multiply-adds", lambda record: record.result["multiply_adds"]),
     (SECONDS, fastest_epoch),
 )
-MARKERS = ("o", "s", "^")
 FRONT = "#999999"
 
 
@@ -58,7 +55,9 @@ def _measured(section: Section) -> list[str]:
 
 
 def _figure(section: Section, datasets: list[str]) -> Figure:
-    styles = dict(zip((row for row in section.rows if section.of(row, status="done")), _styles(), strict=False))
+    styles = dict(
+        zip((row for row in section.rows if section.of(row, status="done")), point_styles(), strict=False)
+    )
     labels = [section.label(row) for row in styles]
     across = LEGEND_COLUMNS if max(map(len, labels)) <= LONG_LABEL else LEGEND_COLUMNS - 1
     legend = LEGEND_LINE * (1 - (-len(labels) // across))
@@ -75,13 +74,8 @@ def _figure(section: Section, datasets: list[str]) -> Figure:
     return figure
 
 
-def _styles() -> Iterator[Style]:
-    """A colour and a marker: all colours with one marker, then all with the next, then all over again."""
-    return cycle((colour, marker) for marker, colour in product(MARKERS, OKABE_ITO))
-
-
 def _draw_panel(
-    ax: Axes, section: Section, dataset: str, name: str, cost: Cost, styles: Mapping[str, Style]
+    ax: Axes, section: Section, dataset: str, name: str, cost: Cost, styles: Mapping[str, tuple[str, str]]
 ) -> None:
     device = usual_device(section.of(dataset=dataset, status="done")) if name == SECONDS else None
     points = _points(section, dataset, cost, device)

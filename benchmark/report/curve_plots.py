@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
-from benchmark.report.families import Together, beside, families
+from benchmark.report.families import RowFamily, beside, families
 from benchmark.report.figures import BAND_OPACITY, OKABE_ITO, line_styles, use_log_scale, write_section_figures
 from benchmark.report.sections import Section, data_label
 from benchmark.specs import Experiment
@@ -30,7 +30,7 @@ class Panel(NamedTuple):
     """A data set's curves of these rows of the table."""
 
     dataset: str
-    family: Together
+    family: RowFamily
 
 
 def write_learning_curves(experiment: Experiment, results: Path) -> list[Path]:
@@ -67,9 +67,9 @@ def _runs(section: Section, row: str, dataset: str) -> list[Record]:
     return [record for record in section.of(row, dataset, "done") if record.metrics]
 
 
-def _together(section: Section, rows: list[str]) -> list[Together]:
+def _together(section: Section, rows: list[str]) -> list[RowFamily]:
     """All rows, or if they are many each baseline with its rows."""
-    return [Together(None, rows)] if len(rows) <= LINES_TOGETHER else families(section, rows)
+    return [RowFamily(None, rows)] if len(rows) <= LINES_TOGETHER else families(section, rows)
 
 
 def _in_lines(panels: list[list[Panel]]) -> list[list[Panel]]:

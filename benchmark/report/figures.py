@@ -18,6 +18,7 @@ from benchmark.specs import Experiment
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+MARKERS = ("o", "s", "^")
 BAND_OPACITY = 0.15
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -50,6 +51,11 @@ Found = TypeVar("Found")
 def line_styles() -> Iterator[tuple[str, object]]:
     """Colours first, then the same colours dashed, then all over again."""
     return cycle((colour, dash) for dash, colour in product(DASHES, OKABE_ITO))
+
+
+def point_styles() -> Iterator[tuple[str, str]]:
+    """The same of points, whose markers change."""
+    return cycle((colour, marker) for marker, colour in product(MARKERS, OKABE_ITO))
 
 
 def use_log_scale(ax: Axes) -> None:

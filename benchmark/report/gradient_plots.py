@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.ledger import Record
-from benchmark.report.families import Together, families
+from benchmark.report.families import RowFamily, families
 from benchmark.report.figures import BAND_OPACITY, line_styles, write_section_figures
 from benchmark.report.layer_order import layer_order
 from benchmark.report.sections import Section, data_label
@@ -31,7 +31,7 @@ class Panel(NamedTuple):
     """A data set's rows, and by row and moment what their runs recorded, [runs, layers]."""
 
     dataset: str
-    family: Together
+    family: RowFamily
     norms: dict[str, dict[str, np.ndarray]]
 
 

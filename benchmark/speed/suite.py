@@ -1,17 +1,17 @@
 """What ``make speed`` measures: each network's loops side by side, and a structure beside its baseline."""
 
-import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
 import torch
 
 from benchmark import machine, run
-from benchmark.arguments import parse_network
+from benchmark.arguments import check_globs, parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
 from benchmark.specs import NetworkSpec, RecipeSpec
@@ -237,10 +237,8 @@ def select(names: Iterable[str], only: Iterable[str]) -> list[str]:
         UserError: one of them matches nothing.
     """
     names, only = list(dict.fromkeys(names)), list(only)
-    for glob in only:
-        if not fnmatch.filter(names, glob):
-            raise UserError(f"no measured network matches {glob}; {closest(glob, names)}")
-    return [name for name in names if not only or any(fnmatch.fnmatchcase(name, glob) for glob in only)]
+    check_globs(only, names, "measured network", names)
+    return [name for name in names if not only or any(fnmatchcase(name, glob) for glob in only)]
 
 
 def check(name: str) -> NetworkSpec:

@@ -127,6 +127,16 @@ def test_what_is_not_a_pdf(content, tmp_path, monkeypatch, capsys):
     assert len(err.splitlines()) == 1
 
 
+def test_a_pdf_with_a_filter_that_is_none(pdf, tmp_path, monkeypatch, capsys):
+    """What pypdf has no code for it calls not implemented."""
+    damaged = tmp_path / "paper.pdf"
+    damaged.write_bytes(pdf.read_bytes().replace(b"/FlateDecode", b"/FlateDecodf"))
+    code, _, err = run(monkeypatch, capsys, "--pdf", damaged)
+    assert code == 2
+    assert err.startswith(f"error: {damaged} cannot be read as a PDF: Unsupported filter")
+    assert len(err.splitlines()) == 1
+
+
 def test_no_tables(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PAPER", tmp_path)
     code, _, err = run(monkeypatch, capsys)

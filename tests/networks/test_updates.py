@@ -271,10 +271,15 @@ def test_small_learned_coefficients_act_in_bf16(beta):
     assert look_ahead(state, torch.tensor(beta, dtype=torch.float32)).item() == pytest.approx(beta, rel=2**-8)
 
 
+def needed_options(method, steps):
+    """What a rule of the method cannot be made without."""
+    return {"table": step_table("nesterov_multi_step", steps).tolist()} if method == "step_table" else {}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_learned_coefficients_are_read_once(problem, method):
     """Each parameter is taken apart by one operation of the backward pass, however many layers there are."""
-    options = {"table": step_table("nesterov_multi_step", STEPS).tolist()} if method == "step_table" else {}
+    options = needed_options(method, STEPS)
     parameters = dict(create_rule(method, STEPS, **options).named_parameters())
     nodes, waiting = set(), [network(problem, method, "residual", **options).grad_fn]
     while waiting:
@@ -288,7 +293,7 @@ def test_learned_coefficients_are_read_once(problem, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_transform_that_changes_its_input_in_place_is_refused(method):
     """The update would read what it made of it, and a point computed again would not be what it kept."""
-    options = {"table": step_table("nesterov_multi_step", 3).tolist()} if method == "step_table" else {}
+    options = needed_options(method, 3)
     rule = create_rule(method, 3, "fixed_point", **options)
     layers = [torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4)) for _ in range(3)]
     for context in (contextlib.nullcontext(), torch.no_grad()):
@@ -300,7 +305,7 @@ def test_a_transform_that_changes_its_input_in_place_is_refused(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_as_many_transforms_as_steps(method):
-    options = {"table": step_table("nesterov_multi_step", 3).tolist()} if method == "step_table" else {}
+    options = needed_options(method, 3)
     with pytest.raises(ValueError, match="a rule of 3 steps takes as many transforms, got 2"):
         create_rule(method, 3, **options)(torch.zeros(4), [torch.relu] * 2)
     with pytest.raises(ValueError, match=r"one step or more, got -1|2 rows"):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from benchmark.__main__ import main
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import RunFolder
+from benchmark.report import figures as report_figures
 from benchmark.report.page import NAME
 from benchmark.specs import Cell, Experiment, NetworkSpec
 
@@ -50,6 +52,16 @@ def curve(error: float, epochs: int = 5) -> list[dict[str, float]]:
         }
         for epoch in range(epochs)
     ]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures of sections as they are drawn, and written all the same."""
+    drawn, write = [], report_figures.write_figure
+    monkeypatch.setattr(
+        report_figures, "write_figure", lambda figure, stem: drawn.append(figure) or write(figure, stem)
+    )
+    return drawn
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from matplotlib.figure import Figure
 
 from benchmark.experiments.cifar import EXPERIMENT
-from benchmark.report import figures as report_figures
 from benchmark.report.difference_plots import write_differences
 
 
@@ -10,12 +9,7 @@ def test_without_a_baseline_there_is_nothing_to_draw(results, add_run):
     assert write_differences(EXPERIMENT, results) == []
 
 
-def test_points_and_intervals_are_the_tables(results, add_run, monkeypatch):
-    figures = []
-    write = report_figures.write_figure
-    monkeypatch.setattr(
-        report_figures, "write_figure", lambda figure, stem: figures.append(figure) or write(figure, stem)
-    )
+def test_points_and_intervals_are_the_tables(results, add_run, figures):
     for seed, theirs in enumerate([5.0, 5.1, 5.2]):
         add_run("cifar_resnet20", theirs, seed=seed)
         add_run("cifar_hbnet20", 4.0, seed=seed)
@@ -37,9 +31,7 @@ def test_points_and_intervals_are_the_tables(results, add_run, monkeypatch):
     assert [path.read_bytes() for path in write_differences(EXPERIMENT, results)] == before
 
 
-def test_a_large_difference_does_not_hide_the_others(results, add_run, monkeypatch):
-    figures = []
-    monkeypatch.setattr(report_figures, "write_figure", lambda figure, stem: figures.append(figure) or [])
+def test_a_large_difference_does_not_hide_the_others(results, add_run, figures):
     for seed, (error, scale) in enumerate(((14.0, "linear"), (100.0, "symlog"))):
         add_run("cifar_resnet20", 5.0, seed=seed)
         add_run("cifar_hbnet20", error, seed=seed)

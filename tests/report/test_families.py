@@ -1,5 +1,5 @@
 from benchmark.experiments.cifar import EXPERIMENT
-from benchmark.report.families import Together, beside, families
+from benchmark.report.families import RowFamily, beside, families
 from benchmark.report.sections import read_sections
 
 
@@ -10,10 +10,10 @@ def test_rows_go_beside_their_baseline_and_those_beside_nothing_together(results
     (section,) = read_sections(EXPERIMENT, results)
     found = families(section, section.rows)
     assert found == [
-        Together("cifar_resnet20", ["cifar_resnet20", "cifar_hbnet20", "cifar_agdresnet20"]),
-        Together(None, ["cifar_resnet56", "cifar_hbnet20-fixed_point"]),
+        RowFamily("cifar_resnet20", ["cifar_resnet20", "cifar_hbnet20", "cifar_agdresnet20"]),
+        RowFamily(None, ["cifar_resnet56", "cifar_hbnet20-fixed_point"]),
     ]
     assert families(section, ["cifar_hbnet20", "cifar_agdresnet20"]) == [
-        Together(None, ["cifar_hbnet20", "cifar_agdresnet20"])
+        RowFamily(None, ["cifar_hbnet20", "cifar_agdresnet20"])
     ]
     assert [beside(section, family) for family in found] == [", beside ResNet-20", ""]

@@ -6,7 +6,6 @@ import torch
 
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.ledger import read_records
-from benchmark.report import figures as report_figures
 from benchmark.report.coefficient_plots import layer_coefficients, write_coefficients
 from benchmark.report.cost_plots import pareto_front, side_by_side, write_costs
 from benchmark.report.gradient_plots import layer_norms, write_gradients
@@ -113,9 +112,7 @@ def test_step_tables_are_drawn_for_dense_networks_that_learned_them(results, add
     assert [path.read_bytes() for path in write_learned_tables(EXPERIMENT, results)] == before
 
 
-def test_each_data_set_has_the_times_of_its_own_usual_device(results, add_run, monkeypatch):
-    figures = []
-    monkeypatch.setattr(report_figures, "write_figure", lambda figure, stem: figures.append(figure) or [])
+def test_each_data_set_has_the_times_of_its_own_usual_device(results, add_run, figures):
     for seed in (0, 1):
         add_run(seed=seed)
     add_run(dataset="cifar100+", device="GPU: NVIDIA H200", data="CIFAR-100")
