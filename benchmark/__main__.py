@@ -183,13 +183,14 @@ def _measure_theory(command: Theory) -> int:
     if command.layers < 2:
         raise UserError(f"--layers is {command.layers}; it must be at least 2")
 
-    from benchmark import grid
+    from benchmark import grid, machine
     from benchmark.report.theory import write_convergence, write_step_tables
     from benchmark.theory import convergence
 
     grid.check_writable(command.results_dir)
     titles = {name: method.title for name, method in convergence.METHODS.items()}
-    paths = write_convergence(command.results_dir, convergence.measure(layers=command.layers), titles)
+    rows = convergence.measure(layers=command.layers)
+    paths = write_convergence(command.results_dir, rows, titles, machine.origin("cpu"))
     paths += write_step_tables(command.results_dir, convergence.step_tables(DRAWN_LAYERS))
     print("wrote " + ", ".join(map(str, paths)))
     return 0

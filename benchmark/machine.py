@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils._triton import has_triton
 
+from benchmark.commits import commit_name
 from benchmark.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")
@@ -160,6 +161,15 @@ def git_state() -> dict[str, Any]:
             dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
             return {"commit": git("rev-parse", "HEAD"), "dirty": bool(dirty)}
     return {"commit": os.environ.get("OIN_COMMIT") or None, "dirty": False}
+
+
+def origin(device: str) -> dict[str, str]:
+    """What a number is of, in words: ``device``, ``torch`` (its version) and ``commit``."""
+    return {
+        "device": describe_device(device),
+        "torch": versions()["torch"],
+        "commit": commit_name(git_state()),
+    }
 
 
 def free_memory(device: str) -> None:

@@ -208,18 +208,12 @@ def _step_times(command: Plan, device: str) -> "StepTimes | None":
 
 def _save_step_times(path: Path, runs: "Sequence[PlannedRun]", device: str) -> None:
     from benchmark import machine, plan
-    from benchmark.commits import commit_name
     from benchmark.step_times import add_step_times
 
     steps = plan.measured_steps(runs)
     if not steps:
         raise UserError("no step was measured, since no run is left or none could be; nothing was saved")
-    origin = {
-        "device": machine.describe_device(device),
-        "torch": machine.versions()["torch"],
-        "commit": commit_name(machine.git_state()),
-    }
-    add_step_times(path, steps, origin)
+    add_step_times(path, steps, machine.origin(device))
     print(f"added {len(steps)} step times to {path}")
 
 

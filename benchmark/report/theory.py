@@ -22,20 +22,23 @@ SMALLEST_ARC = 0.02
 """Steps below this size are not drawn in a network."""
 
 
-def write_convergence(results: Path, rows: Sequence[Row], titles: Mapping[str, str]) -> list[Path]:
+def write_convergence(
+    results: Path, rows: Sequence[Row], titles: Mapping[str, str], origin: Mapping[str, str]
+) -> list[Path]:
     """Write ``tables/theory-convergence.{csv,md}`` and ``plots/theory-convergence.{svg,png}``.
 
     Args:
         results: the results directory.
         rows: of ``theory.convergence.measure``.
         titles: of the methods, in the order of the legend.
+        origin: ``device``, ``torch`` and ``commit``.
     """
     table = pd.DataFrame([{k: v for k, v in row.items() if k != "distances"} for row in rows])
     table["layers to 1e-6"] = table["layers to 1e-6"].astype("Int64")
     stem = Path(results) / "tables" / "theory-convergence"
     paths = [stem.with_suffix(".csv"), stem.with_suffix(".md")]
     write_atomically(paths[0], table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    write_atomically(paths[1], _convergence_text(table, titles))
+    write_atomically(paths[1], _convergence_text(table, titles, origin))
     with rc_context(STYLE):
         paths += write_figure(draw_convergence(rows, titles), Path(results) / "plots" / "theory-convergence")
     return paths
@@ -124,7 +127,7 @@ def _draw_network(ax: Axes, table: np.ndarray) -> None:
     ax.axis("off")
 
 
-def _convergence_text(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
+def _convergence_text(table: pd.DataFrame, titles: Mapping[str, str], origin: Mapping[str, str]) -> str:
     lines = [
         {
             "objective": row["objective"],
@@ -145,7 +148,9 @@ def _convergence_text(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
         "- The factor is the geometric mean over the later half of the layers; it is below the proven one where f "
         "is better conditioned near its minimum than everywhere. The bound is proven for each k: no share is "
         "above 1 (layer 0 often reaches it); where the share of the last layer is far from 0 the rate is sharp.\n"
-        "- float64, one random W and start for each line; exact up to rounding, so no seeds."
+        "- float64, one random W and start for each line; exact up to rounding, so no seeds. Shares at the end "
+        "that are near 0 may be rounding's, and differ from machine to machine.\n"
+        f"- {origin['device']}, torch {origin['torch']}, commit {origin['commit']}."
     )
     body = tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
     return f"# Convergence of the structures on f\n\n{body}\n\n{notes}\n"

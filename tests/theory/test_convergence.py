@@ -71,12 +71,14 @@ def test_factor_of_a_geometric_sequence():
 
 def test_tables_and_figures(rows, tmp_path):
     titles = {name: method.title for name, method in METHODS.items()}
-    paths = write_convergence(tmp_path, rows, titles) + write_step_tables(tmp_path, step_tables(5))
+    origin = {"device": "CPU: abacus", "torch": "2.9", "commit": "0123456"}
+    paths = write_convergence(tmp_path, rows, titles, origin) + write_step_tables(tmp_path, step_tables(5))
     table = pd.read_csv(paths[0])
     assert len(table) == len(rows)
     assert "distances" not in table
     assert table["measured factor"].iloc[0] == pytest.approx(rows[0]["measured factor"], rel=1e-5)
     text = paths[1].read_text()
     assert "triple momentum" in text
+    assert "- CPU: abacus, torch 2.9, commit 0123456." in text
     assert "nan" not in text
     assert math.prod(path.stat().st_size for path in paths) > 0
