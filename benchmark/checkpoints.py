@@ -18,6 +18,8 @@ from datamodules.cache import replace_atomically
 KEEP = 2
 
 Rows = Sequence[Mapping[str, float]]
+Parts = Sequence[Mapping[str, Any]]
+"""Of a run, in order: how many ``epochs``, and the environment that trained them (``machine.environment``)."""
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -45,18 +47,28 @@ class EpochRecorder(Checkpoint):
 
     Lightning calls callbacks of type ``Checkpoint`` last, when all metrics of the epoch are known. Metrics come
     first: a kill in between repeats the epoch, and never leaves one out of the record. A checkpoint also holds the
-    run's id and ``rows``, all its metrics so far, so that a continued run rests on nothing else.
+    run's id and, of all its epochs so far, ``rows`` of metrics and ``parts``, so that a continued run rests on
+    nothing else.
     """
 
     def __init__(
-        self, folder: Path, run_id: str, rows: Rows, record: Callable[[int, Mapping[str, float]], None]
+        self,
+        folder: Path,
+        run_id: str,
+        rows: Rows,
+        parts: Parts,
+        record: Callable[[int, Mapping[str, float]], None],
     ) -> None:
-        self.folder, self.run_id, self.rows, self.record = folder, run_id, rows, record
+        self.folder, self.run_id, self.rows, self.parts, self.record = folder, run_id, rows, parts, record
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["run"] = {"id": self.run_id, "metrics": [dict(row) for row in self.rows]}
+        checkpoint["run"] = {
+            "id": self.run_id,
+            "metrics": [dict(row) for row in self.rows],
+            "parts": [dict(part) for part in self.parts],
+        }
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -69,10 +81,18 @@ class EpochRecorder(Checkpoint):
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that can be continued, and the ``rows`` of metrics that it holds, one an epoch."""
+    """A checkpoint that can be continued, and what it holds: ``rows`` of metrics, one an epoch, and ``parts``."""
 
     path: Path
     rows: Rows
+    parts: Parts
+
+
+def count_epochs(parts: list[dict[str, Any]], environment: Mapping[str, Any], epochs: int = 1) -> None:
+    """Add epochs to the last part if it was trained in the same environment, or begin a part."""
+    if not parts or any(parts[-1].get(name) != value for name, value in environment.items()):
+        parts.append({**environment, "epochs": 0})
+    parts[-1]["epochs"] += epochs
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -83,7 +103,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def read(path: Path, run_id: str) -> Saved:
     """The checkpoint, whole and of this run and epoch.
 
-    torch reads a file with a flipped bit without complaint, but writes the checksum of each of its parts.
+    torch reads a file with a flipped bit without complaint, but writes the checksum of each entry. Checkpoints of
+    older code hold no ``parts``: their environment is unknown.
 
     Raises:
         Exception: it is cut short, altered, more than tensors and plain values, or not what its place says.
@@ -97,7 +118,7 @@ def read(path: Path, run_id: str) -> Saved:
         raise ValueError(f"it is of another run, {run['id']}")
     if path.name != f"epoch-{checkpoint['epoch']:04d}.ckpt":
         raise ValueError(f"it is of epoch {checkpoint['epoch']}")
-    return Saved(path, run["metrics"])
+    return Saved(path, run["metrics"], run.get("parts") or [{"epochs": len(run["metrics"])}])
 
 
 def newest_valid(folder: Path, run_id: str) -> Saved | None:

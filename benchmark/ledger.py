@@ -2,7 +2,8 @@
 
 <results>/runs/<experiment>/<run id>/spec.json     what was asked: cell and seed
                                     /metrics.csv   one row an epoch
-                                    /result.json   how it ended: status, errors, cost, device, versions, data
+                                    /result.json   how it ended: status, errors, cost, device, versions, data; the
+                                                   ``parts`` of a run that went on elsewhere or with other code
                                     /checkpoints/  ignored by git
 """
 
@@ -14,13 +15,14 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.specs import SCHEMA_VERSION, Cell, cell_from_dict, run_id, to_dict
 
@@ -43,14 +45,28 @@ class Record:
         return self.result["status"]
 
     @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        """Each with its ``device``, ``versions`` and ``git``; the result alone unless they changed."""
+        return self.result.get("parts") or [self.result]
+
+    @property
     def device(self) -> str:
-        """As the record names it, the number of a CPU's threads included, of which early ones had "1 threads"."""
-        return re.sub(r"\b1 threads$", "1 thread", str(self.result.get("device") or "unknown"))
+        """As the record names it, the number of a CPU's threads included; all, if the run went on on another."""
+        return " and ".join(self.of_parts(_device))
 
     @property
     def device_kind(self) -> str:
         """The device without the number of a CPU's threads."""
-        return re.sub(r",[^,]*\bthreads?$", "", self.device)
+        return " and ".join(self.of_parts(lambda part: re.sub(r",[^,]*\bthreads?$", "", _device(part))))
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        """Those that the run was made with: one, unless it went on at another."""
+        return self.of_parts(lambda part: commit_name(part.get("git") or {}))
+
+    def of_parts(self, read: Callable[[Mapping[str, Any]], str]) -> tuple[str, ...]:
+        """What is read of the parts, in order, each once."""
+        return tuple(dict.fromkeys(map(read, self.parts)))
 
     @property
     def validation_error(self) -> float | None:
@@ -58,6 +74,11 @@ class Record:
         if self.status != "done" or not self.cell.data.validation or not self.metrics:
             return None
         return self.metrics[-1].get("eval_error")
+
+
+def _device(part: Mapping[str, Any]) -> str:
+    """Early records have "1 threads"."""
+    return re.sub(r"\b1 threads$", "1 thread", str(part.get("device") or "unknown"))
 
 
 class WriteError(UserError):

@@ -163,6 +163,11 @@ def git_state() -> dict[str, Any]:
     return {"commit": os.environ.get("OIN_COMMIT") or None, "dirty": False}
 
 
+def environment(device: str, devices: int = 1, nodes: int = 1) -> dict[str, Any]:
+    """What decides a run's numbers beside what was asked: ``device`` (in words), ``versions`` and ``git``."""
+    return {"device": describe_device(device, devices, nodes), "versions": versions(), "git": git_state()}
+
+
 def origin(device: str) -> dict[str, str]:
     """What a number is of, in words: ``device``, ``torch`` (its version) and ``commit``."""
     return {

@@ -15,7 +15,7 @@ import torch
 
 from benchmark import machine, reference
 from benchmark.allocation import keeping_freed_memory
-from benchmark.checkpoints import EpochRecorder, Saved, list_checkpoints, newest_valid
+from benchmark.checkpoints import EpochRecorder, Saved, count_epochs, list_checkpoints, newest_valid
 from benchmark.complexity import complexity
 from benchmark.data import create_datamodule
 from benchmark.energy import EnergyMeter
@@ -36,9 +36,10 @@ OnEpoch = Callable[[Mapping[str, float]], None]
 Train = Callable[[RunFolder, Path, str, OnEpoch], dict[str, Any]]
 """Trains and tests a run and returns what its record says, as ``train_and_test`` does."""
 Rows = list[Mapping[str, float]]
-Traces = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Traces = Mapping[str, Any]
 """What training did to the network: ``coefficients``, a method's learned ones by parameter name, and
-``gradient_norms`` by layer; each at the ``start`` and at the ``end``."""
+``gradient_norms`` by layer; each at the ``start`` and at the ``end``. And its ``parts``, if the environment
+changed."""
 
 
 RANK_STRIDE = 1_000_000_007
@@ -133,11 +134,9 @@ def execute(
     """
     machine.free_memory(device)
     context = {
-        "device": machine.describe_device(device),
+        **machine.environment(device),
         "threads": torch.get_num_threads(),
         "precision": folder.cell.recipe.precision,
-        "versions": machine.versions(),
-        "git": machine.git_state(),
     }
     try:
         folder.reopen()
@@ -216,10 +215,13 @@ def _train_by_lightning(
     model = create_model(cell, folder.seed, datamodule.num_classes, datamodule.image_shape[0])
     start = learned_coefficients(model.network)
     clock, gradients = EpochClock(folder.seed, device), GradientNorms()
+    environment = machine.environment(device, group.devices, group.nodes)
     rows: Rows = []
+    parts: list[dict[str, Any]] = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
         joules = _joules(clock.energy, device, group)
+        count_epochs(parts, environment)
         rows.append(
             {
                 "epoch": epoch,
@@ -242,7 +244,8 @@ def _train_by_lightning(
         if not saved.path.exists():
             raise FileNotFoundError(f"{saved.path}: results must lie where all nodes see them")
         rows += saved.rows
-    recorder = EpochRecorder(folder.checkpoints, folder.id, rows, record)
+        parts += map(dict, saved.parts)
+    recorder = EpochRecorder(folder.checkpoints, folder.id, rows, parts, record)
     trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder], group)
     machine.reset_peak_memory(device)
     with quiet(), keeping_freed_memory():
@@ -256,7 +259,9 @@ def _train_by_lightning(
             path.unlink()
     end = learned_coefficients(model.network)
     coefficients = {name: {"start": start[name], "end": end[name]} for name in end}
-    return tested, rows, memory, {"coefficients": coefficients, "gradient_norms": gradients.norms}
+    traces = {"coefficients": coefficients, "gradient_norms": gradients.norms}
+    count_epochs(parts, environment, 0)  # that of the test
+    return tested, rows, memory, {**traces, "parts": parts} if len(parts) > 1 else traces
 
 
 def _joules(meter: EnergyMeter, device: str, group: Group) -> float | None:

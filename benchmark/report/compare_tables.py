@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.commits import commit_name
 from benchmark.errors import UserError
 from benchmark.ledger import Record, write_atomically
 from benchmark.report.compare import Change, ComparedSection, Side
@@ -227,9 +226,7 @@ def _costs(section: ComparedSection) -> list[str]:
 def _measured(section: ComparedSection) -> list[str]:
     """With which code, versions and device each side was measured; the last two only where they differ."""
     sides = {"A": _done(section.a), "B": _done(section.b)}
-    commits = {
-        name: _unique(commit_name(r.result.get("git") or {}) for r in records) for name, records in sides.items()
-    }
+    commits = {name: _unique(commit for r in records for commit in r.commits) for name, records in sides.items()}
     texts = [f"Commits: {_both(commits)}."]
     environments = {
         "Device": {name: _unique(r.device for r in records) for name, records in sides.items()},
@@ -244,7 +241,8 @@ def _measured(section: ComparedSection) -> list[str]:
 
 
 def _versions(record: Record) -> list[str]:
-    return [f"{package} {number}" for package, number in (record.result.get("versions") or {}).items()]
+    found = (part.get("versions") or {} for part in record.parts)
+    return [f"{package} {number}" for versions in found for package, number in versions.items()]
 
 
 def _numbers(section: ComparedSection, change: Change) -> dict[str, Any]:
@@ -288,7 +286,7 @@ def _side_numbers(side: Side) -> dict[str, Any]:
         "diverged": side.diverged,
         "parameters": side.size("parameters"),
         "multiply_adds": side.size("multiply_adds"),
-        "commits": " ".join(_unique(commit_name(r.result.get("git") or {}) for r in side.done.values())) or None,
+        "commits": " ".join(_unique(commit for r in side.done.values() for commit in r.commits)) or None,
     }
 
 

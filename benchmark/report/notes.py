@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
-from benchmark.commits import commit_name
 from benchmark.ledger import Record
 from benchmark.report.choice import choices
 from benchmark.report.layout import ELSEWHERE, UNVERIFIED, difference_text
@@ -37,6 +36,7 @@ def section_notes(section: Section, lines: list[Line]) -> list[str]:
         *_sizes(section),
         *_machine(section, done, lines),
         *_code(done),
+        *_in_parts(done),
         *_published(lines),
     ]
 
@@ -270,10 +270,17 @@ def _compiles(record: Record) -> bool:
 
 
 def _code(done: list[Record]) -> list[str]:
-    commits = sorted({commit_name(r.result.get("git") or {}) for r in done})
+    commits = sorted({commit for record in done for commit in record.commits})
     if not commits:
         return []
     return [f"Mixes commits {_list(commits)}." if len(commits) > 1 else f"Commit {commits[0]}."]
+
+
+def _in_parts(done: list[Record]) -> list[str]:
+    runs = [f"{r.cell.row} on {data_label(r.cell.dataset)}, seed {r.seed}" for r in done if len(r.parts) > 1]
+    if not runs:
+        return []
+    return [f"Went on on another device, with other versions or at another commit: {'; '.join(runs)}."]
 
 
 def _published(lines: list[Line]) -> list[str]:
@@ -285,7 +292,7 @@ def _published(lines: list[Line]) -> list[str]:
 
 
 def _versions(done: list[Record], name: str) -> list[str]:
-    return sorted({(r.result.get("versions") or {}).get(name, "unknown") for r in done})
+    return sorted({v for r in done for v in r.of_parts(lambda p: (p.get("versions") or {}).get(name, "unknown"))})
 
 
 def _unique(records: list[Record], name: str) -> list[str]:

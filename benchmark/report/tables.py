@@ -4,7 +4,7 @@ The same records give the same bytes. Profiles and copies of the data stand in s
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,6 @@ def _entry_columns(dataset: str, held_out: bool, top5: bool) -> list[str]:
 
 def _run(record: Record) -> dict[str, Any]:
     result, cell = record.result, record.cell
-    git = result.get("git") or {}
     return {
         "row": cell.row,
         "network": cell.network.name,
@@ -247,7 +246,12 @@ def _run(record: Record) -> dict[str, Any]:
         "held_out": cell.data.validation,
         "validation_error": record.validation_error,
         **{name: result.get(name) for name in MEASURED},
-        "commit": git.get("commit"),
-        "dirty": git.get("dirty"),
+        "device": record.device,
+        "commit": " and ".join(record.of_parts(lambda part: _git(part, "commit") or "unknown")),
+        "dirty": any(_git(part, "dirty") for part in record.parts),
         "run_id": result["run_id"],
     }
+
+
+def _git(part: Mapping[str, Any], name: str) -> Any:
+    return (part.get("git") or {}).get(name)

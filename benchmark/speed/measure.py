@@ -233,7 +233,7 @@ def train_through_lightning(task: Task, callback: pl.Callback) -> None:
     """Our full path, metrics and checkpoint callback included, until ``callback`` has had enough."""
     model = create_model(task.cell, 0, NUM_CLASSES, 3)
     with tempfile.TemporaryDirectory() as folder:
-        recorder = EpochRecorder(Path(folder), "speed", [], lambda epoch, metrics: None)
+        recorder = EpochRecorder(Path(folder), "speed", [], [], lambda epoch, metrics: None)
         callbacks = [EpochClock(0, task.device), GradientNorms(), callback, recorder]
         trainer = create_trainer(task.recipe, task.device, Path(folder), callbacks)
         try:

@@ -2,6 +2,8 @@
 
 import re
 
+from benchmark.report.tables import load_results
+
 from .tables import text
 
 
@@ -64,6 +66,26 @@ def test_code_and_machine_are_named(results, add_run):
     add_run(seed=2, recipe={"compile": True})
     assert "costs are of CPU: AMD EPYC, 2 threads. Time holds what compiling took." in text(results)
     assert "Result = last epoch's test error, never the best." in document
+
+
+def test_a_run_that_went_on_elsewhere_is_told(results, add_run):
+    gpu = {"device": "GPU: NVIDIA H200", "versions": {"torch": "2.9.0"}, "git": {"commit": "fedcba9876543210"}}
+    cpu = {
+        "device": "CPU: AMD EPYC, 1 thread",
+        "versions": {"torch": "2.14.1"},
+        "git": {"commit": "fedcba9876543210"},
+    }
+    add_run("cifar_resnet20", seed=0, parts=[{**gpu, "epochs": 7}, {**cpu, "epochs": 8}])
+    add_run("cifar_hbnet20", seed=0, **gpu)
+    document = text(results)
+    told = "Went on on another device, with other versions or at another commit: cifar_resnet20 on C10+, seed 0."
+    assert told in document
+    assert "Commit fedcba9." in document
+    assert "Device: GPU: NVIDIA H200; GPU: NVIDIA H200 and CPU: AMD EPYC, 1 thread; costs are of" in document
+    assert "Versions: torch 2.14.1, 2.9.0," in document
+    assert "Pairs whose runs are of two kinds of device: HB-Net-20 on C10+ seed 0." in document
+    (run,) = load_results(results).query("row == 'cifar_resnet20'").itertuples()
+    assert (run.device, run.commit) == ("GPU: NVIDIA H200 and CPU: AMD EPYC, 1 thread", "fedcba9876543210")
 
 
 def test_a_run_that_stopped_and_was_done_otherwise_is_not_told(results, add_run):

@@ -22,11 +22,15 @@ def settings(values: Mapping[str, Any]) -> str:
 
 
 def commit(record: Record, digits: int | None = COMMIT_DIGITS) -> str:
-    """The commit that a run was made with, marked if there were changes beside it."""
-    return commit_name(mapping(record.result.get("git")), digits)
+    """The commit that a run was made with, marked if there were changes beside it; or all of them."""
+    return " and ".join(record.of_parts(lambda part: commit_name(mapping(part.get("git")), digits)))
 
 
 def versions(record: Record) -> str:
-    """``python 3.11.7, torch 2.14.1``, by name."""
-    found = mapping(record.result.get("versions"))
+    """``python 3.11.7, torch 2.14.1``, by name; all sets, if the run went on with another."""
+    return " and ".join(record.of_parts(_versions))
+
+
+def _versions(part: Mapping[str, Any]) -> str:
+    found = mapping(part.get("versions"))
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items())) or NOTHING
