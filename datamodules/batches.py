@@ -24,8 +24,8 @@ class Batches:
     """An iterable of (images, labels), one epoch a pass.
 
     All of an epoch's random draws come from a generator keyed by (seed, epoch), so an epoch is the same whatever
-    came before it: a resumed run sees the batches of an uninterrupted one. Lightning sets the epoch through
-    ``sampler``; other loops call ``set_epoch``.
+    came before it: a run resumed at the end of an epoch sees the batches of an uninterrupted one. Lightning sets
+    the epoch through ``sampler``; other loops call ``set_epoch``.
 
     Processes that share the training each take a contiguous part of every batch: all draw the same for the whole
     batch, so that images, crops and flips are those of one process. Parts differ by at most one image.

@@ -89,8 +89,10 @@ class LitClassifier(pl.LightningModule):
         num_classes = network_purpose(network).num_classes if num_classes is None else plain(num_classes)
         if "num_classes" in network_options:
             raise ValueError("num_classes is an argument of its own, not one of network_options")
-        self.save_hyperparameters()
-        self.recipe = resolve_recipe(recipe)
+        self.save_hyperparameters()  # to build it again; a subclass's arguments of these names take their places
+        self.network_name, self.num_classes, self.channels_last = network, num_classes, channels_last
+        self.definition = network_definition(network, network_options)
+        self.recipe, self.gives_epochs = resolve_recipe(recipe), "epochs" in recipe
         self.network = create_network(network, num_classes, **network_options)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -105,22 +107,24 @@ class LitClassifier(pl.LightningModule):
         """Raises:
         ValueError: the datamodule has more classes than the network.
         """
-        classes = getattr(self.trainer.datamodule, "num_classes", 0)
-        if classes > (outputs := self.hparams.num_classes):
-            raise ValueError(f"the data have {classes} classes, the network {outputs}; give num_classes={classes}")
+        classes = getattr(self.trainer.datamodule, "num_classes", None) or 0
+        if classes > self.num_classes:
+            raise ValueError(
+                f"the data have {classes} classes, the network {self.num_classes}; give num_classes={classes}"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, num_classes)."""
-        if self.hparams.channels_last:
+        if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.run_network.network is not self.network:  # the attribute was given another one
-            self.run_network = FixedShape(self.network, self.hparams.compile)
+            self.run_network = FixedShape(self.network, self.run_network.way)
         return self.run_network(images)
 
     def on_train_epoch_start(self) -> None:
         """Each, as a callback may accumulate gradients from one epoch on."""
         _reset(self.train_metrics)
-        compile, trainer = self.hparams.compile, self.trainer
+        compile, trainer = self.run_network.way, self.trainer
         if compile in CAPTURED and (trainer.accumulate_grad_batches != 1 or trainer.world_size != 1):
             raise ValueError(
                 f'compile="{compile}" is for one device, and cannot accumulate gradients over batches; take '
@@ -162,25 +166,22 @@ class LitClassifier(pl.LightningModule):
         self._check_finite(loss, "the test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["network_definition"] = self._definition()
+        checkpoint["network_definition"] = self.definition
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        written, ours = checkpoint.get("network_definition", 1), self._definition()
+        written, ours = checkpoint.get("network_definition", 1), self.definition
         if written != ours:
             raise ValueError(
-                f"the checkpoint is of definition {written} of {self.hparams.network}, the code has {ours}: a "
+                f"the checkpoint is of definition {written} of {self.network_name}, the code has {ours}: a "
                 "default changed; give the options that it was trained with as network_options"
             )
-
-    def _definition(self) -> int:
-        return network_definition(self.hparams.network, self.hparams.network_options)
 
     def configure_optimizers(self) -> dict[str, Any]:
         cannot_clip_fused = isinstance(self.trainer.precision_plugin, MixedPrecision)
         fused = not (self.trainer.gradient_clip_val and cannot_clip_fused)
         optimizer = create_optimizer(self.network, self.recipe, fused)
         recipe, epochs = self.recipe, self.trainer.max_epochs
-        if "epochs" not in self.hparams.recipe and epochs and epochs > 0:
+        if not self.gives_epochs and epochs and epochs > 0:
             recipe = {**recipe, "epochs": epochs}
         schedule = create_schedule(optimizer, recipe, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -123,6 +123,8 @@ def step_on_noise(
     size, classes = task.purpose
     shape = (*stacked, task.recipe.batch_size)
     images = torch.randn(*shape, COLOURS, size, size, device=task.device)
+    if task.recipe.channels_last:  # as our datamodules serve them
+        images = images.flatten(0, -4).contiguous(memory_format=torch.channels_last).view_as(images)
     labels = torch.randint(0, classes, shape, device=task.device)
 
     def step() -> None:

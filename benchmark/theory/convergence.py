@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark.theory.activations import get_activation
 from benchmark.theory.objective import Objective, random_weight
 from lightning_modules.networks.methods import heavy_ball_beta
-from lightning_modules.networks.rules import create_rule, step_table
+from lightning_modules.networks.rules import create_rule, fixed_coefficients, step_table
 
 SIZE = 30
 CONDITION_NUMBERS = (10, 100, 1000)
@@ -187,9 +187,8 @@ def create_problem(kind: str, condition_number: float) -> Problem:
 def results(method: str, problem: Problem, layers: int) -> Tensor:
     """z after networks of 0, ..., ``layers`` layers, (layers + 1, n)."""
     objective = problem.objective
-    x, options = objective.to_x(problem.start), METHODS[method].options(problem)
-    if method not in ("gradient_descent", "linearized_admm"):
-        options["coefficients"] = "fixed"
+    x = objective.to_x(problem.start)
+    options = {**METHODS[method].options(problem), **fixed_coefficients(method)}
     with torch.no_grad():
         ends = [x] + [
             create_rule(method, k, "fixed_point", **options)(x, [objective.layer] * k) for k in range(1, layers + 1)

@@ -1,4 +1,4 @@
-"""How fast the methods are on quadratics with L = 1, exactly: in the long run, and after so many layers.
+"""How fast methods for L = 1 are on quadratics, exactly: in the long run, and after so many layers.
 
 On a quadratic every method here multiplies the part of z - z* that belongs to an eigenvalue w of W by a polynomial
 p_k(w) after k layers, whatever the start. So no start and no W need be drawn: W is its eigenvalues.
@@ -35,9 +35,10 @@ LIMITS: dict[str, Callable[[float], float]] = {
 }
 """By method the limit, over layers, of the factor by which one layer shortens the distance, at mu and L = 1.
 
-The largest root of the method's recursion at the eigenvalue mu of the Hessian, where each of them is slowest
-(repo's derivation). The momentum of Nesterov's method and of the optimized gradient method tends to 1, so their
-roots' product to 1 - mu: in the long run both are slower than gradient descent.
+The largest root of the method's recursion at the eigenvalue mu of the Hessian, where each of them is slowest as
+long as no eigenvalue is L itself, at which the optimized gradient method's root tends to 1 (repo's derivation). The
+momentum of Nesterov's method and of the optimized gradient method tends to 1, so their roots' product to 1 - mu: in
+the long run both are slower than gradient descent.
 """
 
 

@@ -19,6 +19,7 @@ from lightning_modules.networks.updates import (
     gradient_step,
     look_ahead,
     scalars,
+    unpack,
 )
 
 MU = 0.1
@@ -51,12 +52,18 @@ class MomentumMethod(UpdateRule):
         self.momentum = scalars(values.momentum[1:], coefficients)
         self.looks_ahead = any(values.lookahead)
         self.lookahead = scalars(values.lookahead[1:] if self.looks_ahead else (), coefficients)
-        self.output = scalars((values.output,) if values.output else (), coefficients)
+        self.ends_ahead = bool(values.output)
+        self.output = scalars((values.output,) if self.ends_ahead else (), coefficients)
 
     def layers(self) -> Iterable[tuple[Coefficient | None, ...]]:
         """Each layer's lookahead, momentum and step."""
-        lookahead = [None, *self.lookahead] if self.looks_ahead else [None] * self.steps
-        return zip(lookahead, [None, *self.momentum], self.step_size, strict=True)
+        lookahead, momentum = (unpack(values, self.steps - 1) for values in (self.lookahead, self.momentum))
+        return zip(
+            [None, *lookahead] if self.looks_ahead else [None] * self.steps,
+            [None, *momentum],
+            unpack(self.step_size, self.steps),
+            strict=True,
+        )
 
     def point(self, state: State, layer: tuple[Coefficient | None, ...]) -> Tensor:
         lookahead, *_ = layer
@@ -68,7 +75,7 @@ class MomentumMethod(UpdateRule):
         return State(base + step_size * descent(point, t, self.reading), state.x)
 
     def finish(self, state: State) -> Tensor:
-        return look_ahead(state, self.output[0]) if len(self.output) else state.x
+        return look_ahead(state, self.output[0]) if self.ends_ahead else state.x
 
 
 class OptimizedGradient(UpdateRule):
@@ -88,7 +95,7 @@ class OptimizedGradient(UpdateRule):
         self.step_size = 1 / smoothness
 
     def layers(self) -> Iterable[tuple[Coefficient | None, Coefficient]]:
-        return zip([None, *self.beta], self.gamma, strict=True)
+        return zip([None, *unpack(self.beta, self.steps - 1)], unpack(self.gamma, self.steps), strict=True)
 
     def step(self, state: State, point: Tensor, t: Tensor, layer: tuple[Coefficient | None, Coefficient]) -> State:
         beta, gamma = layer
@@ -148,7 +155,7 @@ class StepTable(UpdateRule):
         gradients: list[Tensor] = []
         for row, transform in zip(self.table, transforms, strict=True):
             gradients.append(descent(x, evaluate(transform, x), self.reading))
-            x = x + sum(h * v for h, v in zip(row, gradients, strict=True))
+            x = x + sum(h * v for h, v in zip(unpack(row, len(gradients)), gradients, strict=True))
             if activation is not None:
                 x = activation(x)
         return x

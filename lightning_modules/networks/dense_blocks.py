@@ -143,9 +143,11 @@ class DenseBlock(nn.Module):
 
     @staticmethod
     def _takes_statistics(layer: nn.Module) -> bool:
-        """Not one that a user put in its place, or whose norm another took."""
+        """Not one that a user put in its place, whose norm another took, or whose input a hook may change."""
         norm = getattr(layer, "norm1", None)
-        return isinstance(norm, SharedStatisticsNorm) and norm.takes_statistics
+        if not isinstance(norm, SharedStatisticsNorm) or not norm.takes_statistics:
+            return False
+        return not layer._forward_pre_hooks and not norm._forward_pre_hooks
 
 
 class StatisticsApart(AbstractContextManager):

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from lightning_modules.networks.shared_statistics import is_transformed
+from lightning_modules.networks.updates import unpack
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """(B, c_j, H, W) each -> (B, sum of c_j, H, W)."""
     first, *others = parts
-    return torch.cat([first, *map(CopiedGradient.apply, others)], 1) if others else first
+    if not others:
+        return first
+    return torch.cat(list(parts) if is_transformed(first) else [first, *map(CopiedGradient.apply, others)], 1)
 
 
 class CopiedGradient(torch.autograd.Function):
@@ -44,14 +47,14 @@ def weighted_sum(new: Tensor, factors: Tensor, features: Sequence[Tensor]) -> tu
 
     Whoever reads an x_j later takes it from here, so that its gradient is added up in few passes (``WeightedSum``).
     """
-    if is_transformed():  # a compiler needs no help, and under vmap a batch of sums may share an x_j
+    if is_transformed(new):  # a compiler needs no help, and under vmap a batch of sums may share an x_j
         return add_terms(new, factors, features), *features
     return WeightedSum.apply(new, factors, *features)
 
 
 def add_terms(new: Tensor, factors: Tensor, features: Sequence[Tensor]) -> Tensor:
     """new + sum_j c_j x_j in one pass over memory for each term; a product and a sum on their own are two."""
-    for factor, x in zip(factors.to(new.dtype), features, strict=True):
+    for factor, x in zip(unpack(factors.to(new.dtype), len(features)), features, strict=True):
         new = torch.addcmul(new, factor, x)
     return new
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 
 class Kept(NamedTuple):
@@ -29,17 +29,24 @@ def restore(kept: Kept) -> Tensor:
     return kept.tensor
 
 
+def has_hooks() -> bool:
+    """Whether saved tensors go through hooks already, of which the innermost ones alone would be called."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+
+
 def recomputing(
     point: Tensor, inputs: Sequence[Tensor | None], compute: Callable[..., Tensor]
 ) -> AbstractContextManager:
     """Inside, what would be kept of ``point`` for a backward pass is ``compute(*inputs)`` there.
 
-    Compilers do so by ``updates.look_ahead``; tensors without memory of their own (vmap) are kept as usual.
+    Compilers do so by ``updates.look_ahead``; tensors without memory of their own (vmap, ``torch.fx``) are kept as
+    usual. So is everything inside of other hooks on what is kept, such as those of activation checkpointing, which
+    would see nothing of a transform.
 
     Raises:
         RuntimeError: (in the backward pass) what was kept was changed, or a second derivative is asked for.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(point, fx.Proxy) or has_hooks():
         return nullcontext()
     try:
         address, shape, strides = point.data_ptr(), point.shape, point.stride()

@@ -1,5 +1,6 @@
 """Update rules by name. ``create_rule("heavy_ball", steps=9, reading="residual")``."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -45,6 +46,16 @@ def create_rule(method: str, steps: int, reading: str = "residual", **options: o
     return rule(steps, reading, **options)
 
 
+def fixed_coefficients(method: str) -> dict[str, str]:
+    """The option that keeps a method at theory's coefficients; none if it has nothing to learn.
+
+    Raises:
+        ValueError: unknown method.
+    """
+    parameters = inspect.signature(METHODS[choice("method", method, tuple(METHODS))]).parameters
+    return {"coefficients": "fixed"} if "coefficients" in parameters else {}
+
+
 def step_table(method: str, steps: int, **options: object) -> Tensor:
     """The method as one lower-triangular table of steps, (steps, steps), float64, with theory's coefficients.
 
@@ -54,9 +65,7 @@ def step_table(method: str, steps: int, **options: object) -> Tensor:
     Raises:
         ValueError: as ``create_rule``, or the method takes two gradients in a layer.
     """
-    if method != "gradient_descent":
-        options = {"coefficients": "fixed", **options}
-    return table_of(create_rule(method, steps, "residual", **options))
+    return table_of(create_rule(method, steps, "residual", **{**fixed_coefficients(method), **options}))
 
 
 def table_of(rule: UpdateRule) -> Tensor:

@@ -9,24 +9,30 @@ Shapes: B images, C channels, H x W pixels; tensors are (B, C, H, W), statistics
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
 
 LANES = 32
 """Numbers of bf16 in a vector of 512 bits."""
 
 
-def is_transformed() -> bool:
-    """Whether a compiler or ``torch.func`` makes something else of what is computed."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+def is_transformed(x: Tensor) -> bool:
+    """Whether a compiler, ``torch.func``, ``torch.fx`` or forward-mode derivatives make something else of x."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or isinstance(x, fx.Proxy)
+        or forward_ad._current_level >= 0
+    )
 
 
 def saves_time(x: Tensor) -> bool:
     """Whether the statistics of (B, C, H, W) are worth counting apart: on a CPU, unless code is compiled for it.
 
-    ``torch.func`` and subclasses of Tensor have rules for torch's own batch norm alone, which also refuses a single
+    Transforms and subclasses of Tensor have rules for torch's own batch norm alone, which also refuses a single
     value a channel.
     """
-    return x.device.type == "cpu" and type(x) is Tensor and x.numel() > x.shape[1] and not is_transformed()
+    return not is_transformed(x) and x.device.type == "cpu" and type(x) is Tensor and x.numel() > x.shape[1]
 
 
 def batch_statistics(x: Tensor) -> Tensor:
@@ -83,6 +89,11 @@ class SharedStatisticsNorm(nn.BatchNorm2d):
     def takes_statistics(self) -> bool:
         """Whether it counts statistics, in the usual way: not one that is frozen, or of other settings."""
         return self.training and self.track_running_stats and self.affine and self.momentum is not None
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Not of what stands for a tensor in ``torch.fx``, which looks into modules that are not torch's own."""
+        if not isinstance(x, fx.Proxy):
+            super()._check_input_dim(x)
 
     def forward(self, x: Tensor, statistics: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

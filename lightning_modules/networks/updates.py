@@ -82,6 +82,15 @@ def scalars(values: Sequence[float], coefficients: str) -> nn.Parameter | tuple[
     return nn.Parameter(torch.tensor(values)) if learned and values else tuple(values)
 
 
+def unpack(values: Sequence[Coefficient], count: int) -> list[Coefficient]:
+    """``count`` coefficients, of which a parameter is read at once.
+
+    Read one by one, each scalar's gradient takes a vector of zeros of its own; but what stands for a parameter in
+    ``torch.fx`` does not tell its length.
+    """
+    return [values[k] for k in range(count)] if isinstance(values, fx.Proxy) else [*values]
+
+
 def evaluate(transform: Transform, point: Tensor) -> Tensor:
     """T(point).
 
@@ -115,11 +124,7 @@ class UpdateRule(nn.Module):
         self.reading = choice("reading", reading, READINGS)
 
     def layers(self) -> Iterable[Any]:
-        """What ``point`` and ``step`` are given for each layer: its coefficients, or its number if it has none.
-
-        A parameter is read at once (``[*self.beta]``): read one by one, each scalar's gradient takes a vector of
-        zeros of its own.
-        """
+        """What ``point`` and ``step`` are given for each layer: its coefficients (``unpack``), or its number."""
         return range(self.steps)
 
     def start(self, x: Tensor) -> State:
@@ -174,7 +179,12 @@ class UpdateRule(nn.Module):
         """
         if point is state.x:
             return nullcontext()
-        return recomputing(point, state, lambda *inputs: self.point(State(*inputs), layer))
+        coefficients = [
+            value for value in (layer if isinstance(layer, tuple) else [layer]) if torch.is_tensor(value)
+        ]
+        return recomputing(
+            point, [*state, *coefficients], lambda x, history, *_: self.point(State(x, history), layer)
+        )
 
 
 class GradientDescent(UpdateRule):
@@ -212,15 +222,15 @@ class HeavyBall(UpdateRule):
         self.uses_start = reading == "residual" or steps > self.first
 
     def layers(self) -> list[Coefficient | None]:
-        return [None] * self.first + [*self.beta]
+        return [None] * self.first + unpack(self.beta, self.steps - self.first)
 
     def step(self, state: State, point: Tensor, t: Tensor, beta: Coefficient | None) -> State:
         if beta is None:
             return State(gradient_step(point, t, self.reading), state.x)
+        if state.history is None:
+            return State(gradient_step(point, t, self.reading) + beta * state.x, state.x)
         if self.reading == "residual":
             return State(look_ahead(state, beta).add_(t), state.x)
-        if state.history is None:
-            return State(t + beta * state.x, state.x)
         return State(t + _computed_again(_momentum, *state, beta), state.x)
 
 
@@ -257,7 +267,8 @@ class TwoCoefficient(UpdateRule):
         return State(x, x if self.first == 0 else None)
 
     def layers(self) -> Iterable[tuple[Coefficient, Coefficient | None]]:
-        return zip(self.a, [None] * self.first + [*self.b], strict=True)
+        b = unpack(self.b, self.steps - self.first)
+        return zip(unpack(self.a, self.steps), [None] * self.first + b, strict=True)
 
     def step(self, state: State, point: Tensor, t: Tensor, layer: tuple[Coefficient, Coefficient | None]) -> State:
         a, b = layer
@@ -279,7 +290,7 @@ class NesterovLookahead(UpdateRule):
         self.uses_start = reading == "residual" or steps > 1
 
     def layers(self) -> list[Coefficient | None]:
-        return [None, *self.beta]
+        return [None, *unpack(self.beta, self.steps - 1)]
 
     def point(self, state: State, beta: Coefficient | None) -> Tensor:
         return state.x if beta is None else look_ahead(state, beta)
@@ -300,7 +311,7 @@ class NesterovMultiStep(UpdateRule):
         self.beta = scalars(nesterov_betas(steps)[1:], coefficients)
 
     def layers(self) -> list[Coefficient]:
-        return [*self.beta]
+        return unpack(self.beta, self.steps)
 
     def step(self, state: State, point: Tensor, t: Tensor, beta: Coefficient) -> State:
         v = descent(point, t, self.reading)

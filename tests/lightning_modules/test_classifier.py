@@ -220,3 +220,29 @@ def test_a_part_without_images_counts_for_nothing(stage):
     for name, metric in metrics.items():
         metric._computed = None
         assert torch.equal(metric.compute(), before[name])
+
+
+class FewArguments(LitClassifier):
+    """A subclass whose arguments have the names of the classifier's and other values."""
+
+    def __init__(self, recipe=None, num_classes=None, network_options="small", compile=None, channels_last=None):
+        torch.manual_seed(0)
+        super().__init__("cifar_hbnet20", 10, {"depth": 14, "in_channels": 1}, {"schedule": "step", "epochs": 3})
+
+
+def test_a_subclass_may_use_the_names_of_arguments_for_its_own(tmp_path):
+    model, fit = FewArguments(recipe="fast"), trainer(tmp_path, limit_train_batches=2)
+    fit.fit(model, datamodule=DigitsDataModule(batch_size=64))
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = FewArguments.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert loaded.hparams.recipe == "fast"
+    assert (loaded.recipe["epochs"], loaded.gives_epochs) == (3, True)
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(loaded.eval()(images), model.eval()(images))
+
+
+def test_a_datamodule_need_not_know_its_classes(tmp_path):
+    class Unknown(DigitsDataModule):
+        num_classes = None
+
+    trainer(tmp_path, fast_dev_run=True).fit(classifier(), datamodule=Unknown(batch_size=64))

@@ -1,6 +1,7 @@
 """What is kept for the backward pass: no more than in the baselines, less on demand, and the same numbers."""
 
 import contextlib
+import functools
 import subprocess
 import sys
 from itertools import accumulate, product
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.networks import create_network
+from lightning_modules.networks import create_network, recomputation
 from lightning_modules.networks.updates import COEFFICIENTS, READINGS, UpdateRule
 from tests.networks.training import train
 
@@ -199,12 +201,36 @@ def test_second_derivatives_are_refused_where_they_would_be_wrong():
         torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_hbnet20", "cifar_agdresnet20"])
-def test_what_changes_before_the_backward_pass_is_noticed(name):
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        *((name, "transforms.1.conv1.weight") for name in ("cifar_resnet20", "cifar_hbnet20", "cifar_agdresnet20")),
+        ("cifar_agdresnet20", "rule.beta"),
+    ],
+)
+def test_what_changes_before_the_backward_pass_is_noticed(name, weight):
     """Also of what is kept by hooks, where autograd does not look."""
     network = create_network(name)
     loss = network(torch.randn(2, 3, 8, 8)).square().sum()
     with torch.no_grad():
-        network.stages[0].transforms[1].conv1.weight.mul_(2)
+        network.stages[0].get_parameter(weight).mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_activation_checkpointing_keeps_nothing_of_a_stage():
+    """Hooks of our own would hide the stage from it."""
+    network, kept = create_network("cifar_agdresnet20"), []
+    images = torch.randn(2, 3, 8, 8)
+    expected = torch.autograd.grad(network(images).square().sum(), list(network.parameters()))
+
+    def checkpointed(stage, x):
+        return checkpoint(type(stage).forward, stage, x, use_reentrant=False)
+
+    for stage in network.stages:
+        stage.forward = functools.partial(checkpointed, stage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recomputation, "keep", lambda tensor: kept.append(tensor))
+        loss = network(images).square().sum()
+    assert not kept
+    torch.testing.assert_close(torch.autograd.grad(loss, list(network.parameters())), expected)

@@ -314,14 +314,6 @@ def test_bad_networks(name, options, message):
         create_network(name, **options)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "imagenet_resnet18"])
-def test_a_resnet_can_be_traced(name):
-    """As feature extractors do."""
-    network = create_network(name).eval()
-    images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(torch.fx.symbolic_trace(network)(images), network(images))
-
-
 @pytest.mark.parametrize("name", ["cifar_agdnet40", "cifar_densenet40", "cifar_hbnet20"])
 def test_a_network_made_without_memory_is_whole_once_it_is_loaded(name):
     """As large ones are made on the meta device: what is no parameter must not be left to chance."""

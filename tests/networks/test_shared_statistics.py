@@ -1,5 +1,7 @@
 """Batch statistics counted once: the same numbers as torch's own batch norm, layer by layer and in training."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +110,22 @@ def test_nothing_is_counted_for_norms_that_do_not_take_it(monkeypatch, change):
         if isinstance(layer, DenseLayer):
             change(layer)
     network(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+@pytest.mark.parametrize("module", ["layers.1", "layers.1.norm1"])
+def test_what_a_hook_makes_of_the_input_is_what_is_counted(module):
+    torch.manual_seed(0)
+    shared = create_network("cifar_densenet40", depth=13)
+    usual = copy.deepcopy(shared)
+    for layer in usual.modules():
+        if isinstance(layer, DenseLayer):
+            put_torchs_own(layer)
+    images = torch.randn(4, 3, 8, 8)
+    for network in (shared, usual):
+        hooked = network.blocks[0].get_submodule(module)
+        hooked.register_forward_pre_hook(lambda module, args: (3 * args[0] + 1, *args[1:]))
+    torch.testing.assert_close(shared(images), usual(images))
+    torch.testing.assert_close(shared.state_dict(), usual.state_dict())
 
 
 def test_a_layer_may_be_wrapped():

@@ -11,7 +11,7 @@ import torch
 
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.rules import METHODS, create_rule, step_table
-from lightning_modules.networks.updates import READINGS, State, look_ahead
+from lightning_modules.networks.updates import READINGS, STARTS, GradientDescent, State, look_ahead
 
 STEPS, SIZE = 9, 6
 phi = torch.tanh
@@ -217,6 +217,25 @@ def test_every_method_is_its_step_table(problem, method):
     assert torch.equal(table, table.tril())
     by_table = network(problem, "step_table", "residual", table=table.tolist(), coefficients="fixed")
     assert torch.allclose(by_table, network(problem, method, "residual"), rtol=0, atol=1e-12)
+
+
+def test_a_method_without_coefficients_has_a_step_table(monkeypatch):
+    monkeypatch.setitem(METHODS, "descent", lambda steps, reading: GradientDescent(steps, reading))
+    assert torch.equal(step_table("descent", STEPS), step_table("gradient_descent", STEPS))
+    with pytest.raises(ValueError, match="takes two gradients in a layer"):
+        step_table("linearized_admm", STEPS)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("method", ["heavy_ball", "two_coefficient"])
+def test_transforms_are_batched_over_a_start_that_they_share(method, start):
+    rule = create_rule(method, 3, start=start)
+
+    def result(scale):
+        return rule(torch.ones(4), [lambda x: torch.sin(scale * x)] * 3)
+
+    scales = torch.tensor([0.5, 2.0])
+    torch.testing.assert_close(torch.vmap(result)(scales), torch.stack([*map(result, scales)]))
 
 
 def test_step_table_of_the_multi_step_form_is_its_recursion():
