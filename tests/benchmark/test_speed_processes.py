@@ -100,7 +100,7 @@ def test_a_measurement_ends_with_the_command(tmp_path, stop):
     wait_for(lambda: not is_alive(int(noted.read_text())))
 
 
-def wait_for(condition, seconds=40):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -59,8 +59,8 @@ def uninterrupted(command, tmp_path_factory):
     ("network", "at_least"),
     [
         ("feedforward:method=heavy_ball,depth=4", 2),
-        pytest.param("cifar_hbnet20:depth=14", 20, marks=pytest.mark.slow),
-        pytest.param("cifar_agdnet40:depth=10,coefficients=learned,dropout=0.2", 20, marks=pytest.mark.slow),
+        pytest.param("cifar_hbnet20:depth=14", 12, marks=pytest.mark.slow),
+        pytest.param("cifar_agdnet40:depth=10,coefficients=learned,dropout=0.2", 12, marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments(command, tmp_path, network, at_least):
