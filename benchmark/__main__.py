@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import unicodedata
 from pathlib import Path
 from typing import get_args
 
@@ -36,6 +37,8 @@ from benchmark.reports import PAPER, report, report_all
 from benchmark.start import follows, plan_grid, run_grid
 
 DRAWN_LAYERS = 8
+UNPRINTABLE = ("Cc", "Cs")
+"""Unicode's categories of control characters, and of what stands for bytes that are no text."""
 
 
 def main() -> None:
@@ -80,6 +83,9 @@ def _parse(arguments: list[str]) -> Command:
     """tyro's parser, with examples below a command's help and its boxed error message folded into one line."""
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in arguments):
         raise UserError("an argument is empty; a variable of the shell may not be set")
+    for word in arguments:
+        if any(unicodedata.category(sign) in UNPRINTABLE for sign in word):
+            raise UserError(f"{word!r} has characters that tables and plots cannot show; rename it")
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
@@ -135,10 +141,10 @@ def _measure_speed(command: Speed) -> int:
         raise UserError(f"--feed is {command.feed}; it must be a number of images per second above 0")
 
     from benchmark import grid, machine
-    from benchmark.report.speed import write_speed
-    from benchmark.report.speed_input import write_input
+    from benchmark.report.speed import check_tables, write_speed
+    from benchmark.report.speed_input import check_input, write_input
     from benchmark.speed import suite
-    from benchmark.speed.input import measure_input
+    from benchmark.speed.input import check_photographs, measure_input
     from benchmark.speed.measure import whole_groups
 
     device = machine.choose_device(command.device)
@@ -166,13 +172,18 @@ def _measure_speed(command: Speed) -> int:
         "packed": lambda: suite.measure_packing(packed, counts, settings, print),
         "torchvision": lambda: suite.measure_torchvision(paired, settings, print),
     }
+    check_tables(command.results_dir, environment["device"])
+    reads_input = not command.only or command.data_dir or command.feed
+    if reads_input:
+        check_input(command.results_dir, suite.input_environment()["processor"])
+        check_photographs(command.data_dir)
     measured: dict[str, list[suite.Row]] = {}
     paths: list[Path] = []
     for table, measure in measures.items():
         for row in measure():
             measured.setdefault(table, []).append(row)
             paths = write_speed(command.results_dir, measured, environment)
-    if not command.only or command.data_dir or command.feed:
+    if reads_input:
         photographs = measure_input(command.data_dir, command.blocks, print)
         paths += write_input(command.results_dir, photographs, command.feed, suite.input_environment())
     print("wrote " + ", ".join(map(str, paths)))

@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import fnmatch
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, closest
-from benchmark.specs import NetworkSpec, Row
+from benchmark.specs import NetworkSpec, Row, matches
 
 DERIVED = {"num_classes": "data", "in_channels": "data", "steps": "depth"}
 """A network's arguments that are not options, and what they follow from."""
@@ -50,7 +49,7 @@ def check_globs(globs: Iterable[str], names: Iterable[str], what: str, valid: It
     """
     names = list(names)
     for glob in globs:
-        if not fnmatch.filter(names, glob):
+        if not any(matches(name, glob) for name in names):
             raise UserError(f"no {what} matches {glob}; {closest(glob, valid)}")
 
 
@@ -101,16 +100,22 @@ def read_table(path: Path) -> list[list[float]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [",".join(row).rstrip(", ").split(",") for row in csv.reader(file) if any(map(str.strip, row))]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"step table {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     table = []
-    for number, row in enumerate(rows, 1):
-        try:
-            table.append([float(cell) for cell in row])
-        except ValueError as error:
-            raise UserError(f"step table {path}, row {number}: {error}") from error
+    for line, row in rows:
+        last = max(column for column, cell in enumerate(row) if cell.strip())
+        table.append([_number(cell, f"step table {path}, line {line}") for cell in row[: last + 1]])
     return table
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        return float(cell.replace("_", " "))  # Python reads 1_0 as 10
+    except ValueError:
+        raise UserError(f"{where}: {cell.strip()!r} is not a number; write e.g. 0.25,1.25") from None
 
 
 def _value(text: str) -> Any:

@@ -7,6 +7,7 @@ from a label to the next one, wherever lines break.
 import csv
 import http.client
 import io
+import logging
 import re
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -57,6 +58,7 @@ def read_pages(pdf: Path | None) -> list[str]:
             raise UserError(f"cannot fetch {URL} ({reason}); save it and pass it with --pdf FILE") from error
     else:
         source = pdf
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would say is in its errors
     try:
         return [page.extract_text() for page in PdfReader(source).pages]
     except (OSError, PyPdfError, DependencyError, ValueError, NotImplementedError) as error:

@@ -44,11 +44,15 @@ class RayOptions:
 
     def __post_init__(self) -> None:
         """Raises:
-        UserError: a number below 1.
+        UserError: a number below 1, or more runs on a GPU than Ray can tell apart.
         """
         for option, value in (("--runs-per-gpu", self.runs_per_gpu), ("--cpus-per-run", self.cpus_per_run)):
             if value < 1:
                 raise UserError(f"{option} is {value}; it must be at least 1")
+        if self.runs_per_gpu > 10**SHARE_DIGITS:
+            raise UserError(
+                f"--runs-per-gpu is {self.runs_per_gpu}; Ray divides a GPU into at most {10**SHARE_DIGITS:,}"
+            )
 
     @property
     def place(self) -> str:

@@ -154,6 +154,8 @@ def step_tables(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def draw(steps: Tensor) -> list[str]:
     """A line for each layer with a shade for each step by its size, or a minus where it is negative."""
+    if not steps.isfinite().all():
+        return ["  steps that are too large to be drawn"]
     shown = steps[:WIDEST, :WIDEST]
     largest = float(shown.abs().max()) or 1.0
     lines = []

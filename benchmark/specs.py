@@ -190,10 +190,15 @@ class Experiment:
                     data=data,
                     recipe=dataclasses.replace(self.profiles[profile], **row.recipe),
                 )
-                asked = any(fnmatch.fnmatchcase(n, g) for n in (cell.row, cell.name) for g in only)
+                asked = any(matches(name, glob) for name in (cell.row, cell.name) for glob in only)
                 if asked or (not only and not row.extra):
                     cells.append(cell)
         return cells
+
+
+def matches(name: str, glob: str) -> bool:
+    """Whether a name is meant: also by itself, if it has brackets (``widths=[8,16]``)."""
+    return name == glob or fnmatch.fnmatchcase(name, glob)
 
 
 def to_dict(spec: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.ledger import write_atomically
@@ -92,8 +93,16 @@ def write_section_figures(
             with rc_context(STYLE):
                 figure = draw(section, found)
                 figure.suptitle(f"{section.title}\n{caption}", fontsize=STYLE["font.size"])
+                _show_literally(figure)
                 paths += write_figure(figure, Path(results) / "plots" / f"{experiment.name}-{kind}-{section.slug}")
     return paths
+
+
+def _show_literally(figure: Figure) -> None:
+    """Names that users gave, also with two "$" in them; formulas that matplotlib itself writes at ticks stay."""
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and "\\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -55,6 +55,16 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
     return paths
 
 
+def check_tables(results: Path, device: str) -> None:
+    """Before hours of measuring, which could not be written.
+
+    Raises:
+        UserError: a table that is there cannot be read.
+    """
+    for name in TABLES:
+        merge(Path(results) / "tables" / f"speed-{slug(device)}-{name}.csv", (), _key)
+
+
 def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     """The tables and what they were measured on, as Markdown."""
     parts = ["# Speed of a training step"]

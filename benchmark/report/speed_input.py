@@ -41,6 +41,17 @@ def write_input(results: Path, rows: Sequence[Row], asked: float | None, environ
     return paths
 
 
+def check_input(results: Path, processor: str) -> None:
+    """Before measuring.
+
+    Raises:
+        UserError: a speed table that is there cannot be read.
+    """
+    tables = Path(results) / "tables"
+    measured_rates(tables)
+    merge(tables / f"speed-{slug(processor)}-input.csv", (), _key)
+
+
 def measured_rates(tables: Path) -> dict[str, float]:
     """Training images per second of every ImageNet network that was measured on a GPU, beside torchvision's."""
     rates = {}

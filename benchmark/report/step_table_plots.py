@@ -89,7 +89,7 @@ def _figure(section: Section, found: Mapping[tuple[str, str], Mapping[str, np.nd
         for ax in list(axes)[len(tables) :]:
             ax.set_visible(False)
         axes[0].set_ylabel("layer k")
-        line.colorbar(image, ax=list(axes), label="factor of $x_j$", extend="both")
+        line.colorbar(image, ax=list(axes), label="factor of xⱼ", extend="both")
         line.suptitle(f"{section.label(row)}, {data_label(dataset)}", fontsize=8)
     return figure
 

@@ -61,6 +61,19 @@ def measure_input(data_dir: Path | None, passes: int, report: Report) -> list[Ro
     return rows
 
 
+def check_photographs(data_dir: Path | None) -> None:
+    """Before other things are measured, which may take hours.
+
+    Raises:
+        UserError: the photographs cannot be used.
+    """
+    try:
+        if data_dir:
+            list_images(data_dir, subset=True)
+    except DataError as error:
+        raise UserError(str(error)) from error
+
+
 def link_photographs(data_dir: Path, folder: Path) -> str:
     """A sample of the training images, as links to them; returns the name of the whole.
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.networks.methods import check_longest
 from lightning_modules.networks.options import choice
 from lightning_modules.networks.rules import create_rule
 from lightning_modules.networks.updates import Transform
@@ -89,6 +90,7 @@ class FeedforwardNetwork(nn.Module):
         count = 1 if choice("weight", weight, WEIGHTS) == "shared" else depth
         self.weights = nn.ModuleList(SymmetricLinear(width, norm) for _ in range(count))
         self.rule = create_rule(method, depth, reading, **method_options)
+        check_longest(method_options.get("table", ()), depth)
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

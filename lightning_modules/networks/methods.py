@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lightning_modules.networks.options import is_finite, plain
+
 HEAVY_BALL_BETA = 0.5
 """Default momentum of heavy-ball networks. It is ``heavy_ball_beta(mu)`` at mu = 0.0858, i.e. condition number
 11.7. A convolutional network has no known mu: the value is ours, not the paper's, and learned by default."""
@@ -156,28 +158,42 @@ def check_step_table(table: Sequence[Sequence[float]], steps: int) -> list[list[
     Rows may be full or end at the diagonal.
 
     Raises:
-        ValueError: a text, fewer rows than steps, a row too short, an entry not finite or above the diagonal.
+        ValueError: a text, fewer rows than steps, a row too short, an entry above the diagonal, or one that is no
+            finite float32 number.
     """
     if isinstance(table, str):
         raise ValueError(
             f"the step table is {table!r}; give rows of numbers (the command line reads them from a file)"
         )
+    table = plain(table)
     if len(table) < steps:
         raise ValueError(f"the step table has {len(table)} rows for {steps} steps; it needs one for each")
     rows = []
-    for k, row in enumerate(table[:steps]):
+    for k, row in enumerate(table):
         if len(row) <= k:
             raise ValueError(f"row {k} of the step table has {len(row)} entries; it needs at least {k + 1}")
         for j, entry in enumerate(row):
-            if not math.isfinite(entry):
-                raise ValueError(f"entry {entry} in row {k}, column {j} of the step table is not finite")
+            if not is_finite(entry):
+                raise ValueError(
+                    f"entry {entry} in row {k}, column {j} of the step table is not a finite float32 number"
+                )
             if j > k and entry != 0:
                 raise ValueError(
                     f"the step table is not lower triangular: row {k} has {entry} in column {j}, but layer {k} "
                     f"knows only gradients 0 to {k}"
                 )
         rows.append([float(entry) for entry in row[: k + 1]])
-    return rows
+    return rows[:steps]
+
+
+def check_longest(table: Sequence[Sequence[float]], steps: int) -> None:
+    """Raises:
+    ValueError: the table has more rows than the longest stage has ``steps``, so that some would have no effect.
+    """
+    if len(table) > steps:
+        raise ValueError(
+            f"the step table has {len(table)} rows, and no stage has more than {steps} layers; leave out the others"
+        )
 
 
 def _inverse_condition(mu: float, smoothness: float) -> float:

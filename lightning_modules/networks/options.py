@@ -15,15 +15,16 @@ def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether it is a number that float32 holds."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
     bool: ("True or False", lambda value: isinstance(value, bool)),
     int: ("an integer", is_integer),
-    float: ("a finite float32 number", _is_finite),
-    float | None: ("a finite float32 number", lambda value: value is None or _is_finite(value)),
+    float: ("a finite float32 number", is_finite),
+    float | None: ("a finite float32 number", lambda value: value is None or is_finite(value)),
 }
 """Of an option's annotation: what its value must be, in words and as a test."""
 

@@ -22,6 +22,7 @@ from lightning_modules.networks.layers import (
     norm_relu,
     projection_shortcut,
 )
+from lightning_modules.networks.methods import check_longest
 from lightning_modules.networks.options import choice, count_units
 from lightning_modules.networks.rules import create_rule
 from lightning_modules.networks.updates import Transform, UpdateRule
@@ -227,6 +228,7 @@ class CIFARResidualNetwork(ResidualNetwork):
         blocks = [count_units(depth, 6, 2)] * len(widths)
         rule = partial(create_rule, method, reading=reading, **method_options)
         super().__init__(num_classes, stem, widths[0], widths, blocks, rule, False, shortcut, pre_activation)
+        check_longest(method_options.get("table", ()), max(blocks))
 
 
 class ImageNetResidualNetwork(ResidualNetwork):
@@ -265,3 +267,4 @@ class ImageNetResidualNetwork(ResidualNetwork):
         ends = [EXPANSION * width for width in widths] if bottleneck else widths
         rule = partial(create_rule, method, reading=reading, **method_options)
         super().__init__(num_classes, stem, widths[0], ends, blocks, rule, bottleneck, shortcut, pre_activation)
+        check_longest(method_options.get("table", ()), max(blocks))

@@ -20,6 +20,8 @@ from tests.report.conftest import write_run
         (["walk", "cifar"], ["walk"]),
         (["run", "cifar", "--results-dir", ""], ["an argument is empty"]),
         (["run", "cifar", "--results-dir="], ["an argument is empty"]),
+        (["show", "a\nb"], ["'a\\nb' has characters that tables and plots cannot show"]),
+        (["run", "cifar", "--data-dir", "\udcff"], ["'\\udcff' has characters that tables and plots cannot show"]),
         (["compare", "results"], ["B"]),
         (
             ["compare", "results", "results", "--experiment", "cifra"],
@@ -80,10 +82,16 @@ def test_mistakes(run_in_process, tmp_path, words, parts):
     ("text", "part"),
     [
         (None, "h.csv cannot be read: No such file or directory"),
-        ("1\na,1\n", "h.csv, row 2: could not convert string to float: 'a'"),
+        ("1\n\na,1\n", "h.csv, line 3: 'a' is not a number"),
+        ("1\n1_0,1\n", "h.csv, line 2: '1_0' is not a number"),
+        ('1\n"0,5",1\n', "h.csv, line 2: '0,5' is not a number"),
+        ("1;0\n0,5;1\n", "h.csv, line 1: '1;0' is not a number"),
+        ("1\n0,1e39\n", "cifar_resnet20: entry 1e+39 in row 1, column 1 of the step table is not a finite float32"),
+        ("1\n1,1\n1,1,nan\n", "cifar_resnet20: entry nan in row 2, column 2 of the step table is not a finite"),
+        ("1\n1,1\n1,1,1\n", "cifar_resnet20: the step table has 3 rows, and no stage has more than 2 layers"),
         ("1\n", "cifar_resnet20: the step table has 1 rows for 2 steps"),
         ("1,1\n1,1\n", "cifar_resnet20: the step table is not lower triangular: row 0 has 1.0 in column 1"),
-        ("1\n0,inf\n", "cifar_resnet20: entry inf in row 1, column 1 of the step table is not finite"),
+        ("1\n0,inf\n", "cifar_resnet20: entry inf in row 1, column 1 of the step table is not a finite float32"),
     ],
     ids=str,
 )

@@ -46,6 +46,12 @@ def test_numbers_below_one_are_a_mistake(options):
         RayOptions(**options)
 
 
+def test_a_gpu_is_not_divided_into_parts_that_ray_counts_as_none():
+    assert ray_cluster._share(RayOptions(runs_per_gpu=10_000).runs_per_gpu) > 0
+    with pytest.raises(UserError, match="--runs-per-gpu is 10001; Ray divides a GPU into at most 10,000"):
+        RayOptions(runs_per_gpu=10_001)
+
+
 @pytest.mark.parametrize(
     ("device", "options", "has_mps", "expected"),
     [

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.arguments import check_globs, parse_network
 from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS, get_experiment
 from benchmark.specs import Cell, DataSpec, NetworkSpec, RecipeSpec, cell_from_dict, run_id, to_dict
@@ -85,6 +86,13 @@ def test_paper_rows_are_the_default_and_extra_rows_are_asked_for():
     assert len(cifar.cells("paper")) == 32
     asked = {cell.name for cell in cifar.cells("short", ["cifar10+"], ["*plain20", "cifar_resnet20@cifar10+"])}
     assert asked == {"cifar_plain20@cifar10+", "cifar_resnet20@cifar10+"}
+
+
+def test_a_row_with_brackets_in_its_name_is_asked_for_by_it():
+    row = parse_network("cifar_resnet20:depth=8,widths=[4,4,4]")
+    experiment = dataclasses.replace(EXPERIMENTS["quickstart"], rows=(row,))
+    assert [cell.row for cell in experiment.cells("smoke", only=[row.key])] == [row.key]
+    check_globs([row.key, "*depth=8*"], [row.key], "row", [])
 
 
 def test_dense_networks_drop_out_without_augmentation_only():

@@ -316,30 +316,6 @@ def test_time_of_a_block_on_a_gpu_is_shared_out(monkeypatch):
     assert len(set(watch.seconds)) == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--only", "cifar_resnet65"], "no measured network matches cifar_resnet65; did you mean cifar_resnet56"),
-        (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
-        (["--batch-size", "9000"], "batch size 9000 is larger than the 8192 images"),
-        (["--compile", "always"], "unknown --compile 'always'; valid: auto, off, default, graphs, compiled-graphs"),
-        (
-            ["--pack", "2", "--only", "*20"],
-            "--pack is for cifar_resnet56 and cifar_densenet40; --only leaves them out",
-        ),
-        (["--pack", "two"], "count 'two' is not a positive integer"),
-        (["--precision", "int4"], "unknown precision 'int4'; valid: auto, 32-true, bf16-mixed"),
-    ],
-    ids=str,
-)
-def test_mistakes(monkeypatch, capsys, tmp_path, words, message):
-    code, (_, err) = run(monkeypatch, capsys, "--results-dir", tmp_path, *words)
-    assert code == 2
-    assert err.startswith("error: ")
-    assert message in err
-    assert len(err.splitlines()) == 1
-
-
 def test_unknown_networks_are_named():
     with pytest.raises(UserError, match="unknown network 'cifar_resnet2'"):
         suite.check("cifar_resnet2")

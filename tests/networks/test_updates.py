@@ -219,6 +219,11 @@ def test_every_method_is_its_step_table(problem, method):
     assert torch.allclose(by_table, network(problem, method, "residual"), rtol=0, atol=1e-12)
 
 
+def test_a_table_may_be_a_tensor(problem):
+    by_table = network(problem, "step_table", "residual", table=step_table("nesterov", STEPS), coefficients="fixed")
+    assert torch.allclose(by_table, network(problem, "nesterov", "residual"), rtol=0, atol=1e-12)
+
+
 def test_a_method_without_coefficients_has_a_step_table(monkeypatch):
     monkeypatch.setitem(METHODS, "descent", lambda steps, reading: GradientDescent(steps, reading))
     assert torch.equal(step_table("descent", STEPS), step_table("gradient_descent", STEPS))
