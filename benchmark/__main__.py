@@ -37,8 +37,8 @@ from benchmark.reports import PAPER, report, report_all
 from benchmark.start import follows, plan_grid, run_grid
 
 DRAWN_LAYERS = 8
-UNPRINTABLE = ("Cc", "Cs")
-"""Unicode's categories of control characters, and of what stands for bytes that are no text."""
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, of what stands for bytes that are no text, and of line breaks."""
 
 
 def main() -> None:

@@ -113,7 +113,9 @@ def read_table(path: Path) -> list[list[float]]:
 
 def _number(cell: str, where: str) -> float:
     try:
-        return float(cell.replace("_", " "))  # Python reads 1_0 as 10
+        if "_" in cell:  # which Python takes for the 10 in 1_0
+            raise ValueError
+        return float(cell)
     except ValueError:
         raise UserError(f"{where}: {cell.strip()!r} is not a number; write e.g. 0.25,1.25") from None
 

@@ -113,10 +113,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run.
+
+    ``parts`` are the environments that trained it, in turn, each with its ``epochs``; the record has them if they
+    are several.
+    """
 
     def __init__(self, results: Path, cell: Cell, seed: int) -> None:
         self.cell, self.seed = cell, seed
+        self.parts: list[dict[str, Any]] = []
         self.id = run_id(cell, seed)
         self.path = Path(results) / "runs" / cell.experiment / self.id
 
@@ -189,6 +194,7 @@ class RunFolder:
             "seed": self.seed,
             "spec": to_dict(self.cell),
             **values,
+            **({"parts": self.parts} if len(self.parts) > 1 else {}),
             "metrics_sha256": _sha256_of_file(self.path / "metrics.csv"),
         }
         result["sha256"] = _digest(result)

@@ -36,10 +36,9 @@ OnEpoch = Callable[[Mapping[str, float]], None]
 Train = Callable[[RunFolder, Path, str, OnEpoch], dict[str, Any]]
 """Trains and tests a run and returns what its record says, as ``train_and_test`` does."""
 Rows = list[Mapping[str, float]]
-Traces = Mapping[str, Any]
+Traces = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """What training did to the network: ``coefficients``, a method's learned ones by parameter name, and
-``gradient_norms`` by layer; each at the ``start`` and at the ``end``. And its ``parts``, if the environment
-changed."""
+``gradient_norms`` by layer; each at the ``start`` and at the ``end``."""
 
 
 RANK_STRIDE = 1_000_000_007
@@ -217,11 +216,10 @@ def _train_by_lightning(
     clock, gradients = EpochClock(folder.seed, device), GradientNorms()
     environment = machine.environment(device, group.devices, group.nodes)
     rows: Rows = []
-    parts: list[dict[str, Any]] = []
 
     def record(epoch: int, metrics: Mapping[str, float]) -> None:
         joules = _joules(clock.energy, device, group)
-        count_epochs(parts, environment)
+        count_epochs(folder.parts, environment)
         rows.append(
             {
                 "epoch": epoch,
@@ -244,8 +242,9 @@ def _train_by_lightning(
         if not saved.path.exists():
             raise FileNotFoundError(f"{saved.path}: results must lie where all nodes see them")
         rows += saved.rows
-        parts += map(dict, saved.parts)
-    recorder = EpochRecorder(folder.checkpoints, folder.id, rows, parts, record)
+        folder.parts = [dict(part) for part in saved.parts]
+    count_epochs(folder.parts, environment, 0)
+    recorder = EpochRecorder(folder.checkpoints, folder.id, rows, folder.parts, record)
     trainer = create_trainer(recipe, device, folder.path, [clock, gradients, recorder], group)
     machine.reset_peak_memory(device)
     with quiet(), keeping_freed_memory():
@@ -259,9 +258,7 @@ def _train_by_lightning(
             path.unlink()
     end = learned_coefficients(model.network)
     coefficients = {name: {"start": start[name], "end": end[name]} for name in end}
-    traces = {"coefficients": coefficients, "gradient_norms": gradients.norms}
-    count_epochs(parts, environment, 0)  # that of the test
-    return tested, rows, memory, {**traces, "parts": parts} if len(parts) > 1 else traces
+    return tested, rows, memory, {"coefficients": coefficients, "gradient_norms": gradients.norms}
 
 
 def _joules(meter: EnergyMeter, device: str, group: Group) -> float | None:

@@ -90,9 +90,9 @@ class LitClassifier(pl.LightningModule):
         if "num_classes" in network_options:
             raise ValueError("num_classes is an argument of its own, not one of network_options")
         self.save_hyperparameters()  # to build it again; a subclass's arguments of these names take their places
-        self.network_name, self.num_classes, self.channels_last = network, num_classes, channels_last
-        self.definition = network_definition(network, network_options)
-        self.recipe, self.gives_epochs = resolve_recipe(recipe), "epochs" in recipe
+        self._network_name, self._num_classes, self._channels_last = network, num_classes, channels_last
+        self._definition = network_definition(network, network_options)
+        self.recipe, self._gives_epochs = resolve_recipe(recipe), "epochs" in recipe
         self.network = create_network(network, num_classes, **network_options)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -108,14 +108,14 @@ class LitClassifier(pl.LightningModule):
         ValueError: the datamodule has more classes than the network.
         """
         classes = getattr(self.trainer.datamodule, "num_classes", None) or 0
-        if classes > self.num_classes:
+        if classes > self._num_classes:
             raise ValueError(
-                f"the data have {classes} classes, the network {self.num_classes}; give num_classes={classes}"
+                f"the data have {classes} classes, the network {self._num_classes}; give num_classes={classes}"
             )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, num_classes)."""
-        if self.channels_last:
+        if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.run_network.network is not self.network:  # the attribute was given another one
             self.run_network = FixedShape(self.network, self.run_network.way)
@@ -166,13 +166,13 @@ class LitClassifier(pl.LightningModule):
         self._check_finite(loss, "the test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["network_definition"] = self.definition
+        checkpoint["network_definition"] = self._definition
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        written, ours = checkpoint.get("network_definition", 1), self.definition
+        written, ours = checkpoint.get("network_definition", 1), self._definition
         if written != ours:
             raise ValueError(
-                f"the checkpoint is of definition {written} of {self.network_name}, the code has {ours}: a "
+                f"the checkpoint is of definition {written} of {self._network_name}, the code has {ours}: a "
                 "default changed; give the options that it was trained with as network_options"
             )
 
@@ -181,7 +181,7 @@ class LitClassifier(pl.LightningModule):
         fused = not (self.trainer.gradient_clip_val and cannot_clip_fused)
         optimizer = create_optimizer(self.network, self.recipe, fused)
         recipe, epochs = self.recipe, self.trainer.max_epochs
-        if not self.gives_epochs and epochs and epochs > 0:
+        if not self._gives_epochs and epochs and epochs > 0:
             recipe = {**recipe, "epochs": epochs}
         schedule = create_schedule(optimizer, recipe, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -55,6 +55,7 @@ def load_results(results: Path | str = "results", experiment: str = "cifar") -> 
     """Every run of an experiment, smoke runs and failures too: one line a run, in a fixed order.
 
     Errors are percent, times are seconds, memory is bytes; what a run did not measure is missing.
+    Several devices or commits of one run are joined by " and ".
 
     Raises:
         UserError: no such results, or a damaged record (names its path).
@@ -235,6 +236,8 @@ def _entry_columns(dataset: str, held_out: bool, top5: bool) -> list[str]:
 
 def _run(record: Record) -> dict[str, Any]:
     result, cell = record.result, record.cell
+    commits = record.of_parts(lambda part: _git(part, "commit") or "unknown")
+    dirty = [_git(part, "dirty") for part in record.parts]
     return {
         "row": cell.row,
         "network": cell.network.name,
@@ -247,8 +250,8 @@ def _run(record: Record) -> dict[str, Any]:
         "validation_error": record.validation_error,
         **{name: result.get(name) for name in MEASURED},
         "device": record.device,
-        "commit": " and ".join(record.of_parts(lambda part: _git(part, "commit") or "unknown")),
-        "dirty": any(_git(part, "dirty") for part in record.parts),
+        "commit": None if commits == ("unknown",) else " and ".join(commits),
+        "dirty": None if None in dirty else any(dirty),
         "run_id": result["run_id"],
     }
 

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.dense_features import concatenate, weighted_sum
@@ -147,7 +148,7 @@ class DenseBlock(nn.Module):
         norm = getattr(layer, "norm1", None)
         if not isinstance(norm, SharedStatisticsNorm) or not norm.takes_statistics:
             return False
-        return not layer._forward_pre_hooks and not norm._forward_pre_hooks
+        return not (layer._forward_pre_hooks or norm._forward_pre_hooks or _global_forward_pre_hooks)
 
 
 class StatisticsApart(AbstractContextManager):

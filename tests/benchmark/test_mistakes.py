@@ -20,6 +20,7 @@ from tests.report.conftest import write_run
         (["walk", "cifar"], ["walk"]),
         (["run", "cifar", "--results-dir", ""], ["an argument is empty"]),
         (["run", "cifar", "--results-dir="], ["an argument is empty"]),
+        (["show", "a\u2028b"], ["'a\\u2028b' has characters that tables and plots cannot show"]),
         (["show", "a\nb"], ["'a\\nb' has characters that tables and plots cannot show"]),
         (["run", "cifar", "--data-dir", "\udcff"], ["'\\udcff' has characters that tables and plots cannot show"]),
         (["compare", "results"], ["B"]),
@@ -31,6 +32,7 @@ from tests.report.conftest import write_run
         (["tables", "cifar", "--descending"], ["--descending needs --sort COLUMN"]),
         (["tables", "hypothesis-digits", "--sort", "n"], ["--sort", "hypothesis-digits"]),
         (["completion", "fish"], ["fish", "bash", "zsh"]),
+        (["verify-paper", "--pdf", "README.md"], ["README.md cannot be read as a PDF"]),
     ],
     ids=lambda v: "",
 )
@@ -84,6 +86,7 @@ def test_mistakes(run_in_process, tmp_path, words, parts):
         (None, "h.csv cannot be read: No such file or directory"),
         ("1\n\na,1\n", "h.csv, line 3: 'a' is not a number"),
         ("1\n1_0,1\n", "h.csv, line 2: '1_0' is not a number"),
+        ("1\n_1,1\n", "h.csv, line 2: '_1' is not a number"),
         ('1\n"0,5",1\n', "h.csv, line 2: '0,5' is not a number"),
         ("1;0\n0,5;1\n", "h.csv, line 1: '1;0' is not a number"),
         ("1\n0,1e39\n", "cifar_resnet20: entry 1e+39 in row 1, column 1 of the step table is not a finite float32"),

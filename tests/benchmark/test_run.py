@@ -9,6 +9,7 @@ from benchmark import energy, grid, machine, run
 from benchmark.checkpoints import list_checkpoints
 from benchmark.experiments import get_experiment
 from benchmark.ledger import RunFolder, read_records
+from lightning_modules.classifier import DivergedError
 
 
 def test_energy_that_one_epoch_lacks_is_unknown(monkeypatch, tmp_path):
@@ -48,6 +49,22 @@ def test_a_run_that_goes_on_elsewhere_names_each_part(folder, tmp_path, monkeypa
     (record,) = read_records(tmp_path, "quickstart")
     assert record.device == f"GPU: NVIDIA H200 and {here['device']}"
     assert record.commits[0] == "abc"
+
+
+def test_a_run_that_diverges_elsewhere_names_each_part(folder, tmp_path, monkeypatch):
+    here = machine.environment("cpu")
+    train_one_epoch(folder, tmp_path)
+    monkeypatch.setattr(machine, "environment", lambda *place: {**here, "device": "CPU: another"})
+
+    def diverge(row):
+        raise DivergedError("loss is nan")
+
+    result = run.execute(folder, tmp_path, "cpu", diverge)
+    assert result["status"] == "diverged"
+    assert [(part["device"], part["epochs"]) for part in result["parts"]] == [
+        (here["device"], 1),
+        ("CPU: another", 1),
+    ]
 
 
 def test_a_run_that_goes_on_as_it_was_has_no_parts(folder, tmp_path):

@@ -66,6 +66,7 @@ def test_the_drawing_is_the_methods_table(reading):
 
 
 def test_shades():
+    assert show.draw(torch.tensor([[1.0, 0.0], [torch.inf, 1.0]])) == ["  steps that are too large to be drawn"]
     drawing = show.draw(torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, -1.0, 1.0]]))
     assert [line.split() for line in drawing[:3]] == [["x1", "█"], ["x2", "▒", "█"], ["x3", "·", "-", "█"]]
 

@@ -271,6 +271,19 @@ def test_both_loops_see_the_same_images_and_settings(monkeypatch):
     assert seen == [((2, 3, 224, 224), True, torch.bfloat16, seen[0][3])] * 2
 
 
+@pytest.mark.parametrize("stacked", [(), (2,)])
+def test_noise_lies_ready_as_our_images_do(stacked):
+    seen, task = [], TINY.task(NETWORK)
+
+    def forward(images):
+        seen.append(images.flatten(0, -4))
+        return torch.zeros(*stacked, 8, 10, requires_grad=True)
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    loops.step_on_noise(task, forward, optimizer, lambda logits, labels: logits.sum(), stacked)()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_loops_take_turns_in_blocks(monkeypatch):
     order = []
 

@@ -305,6 +305,18 @@ def test_dropout_drops_only_in_training():
         ("imagenet_resnet18", {"pre_activation": 1}, "pre_activation must be True or False, got 1"),
         ("imagenet_hbnet35", {}, "unknown network 'imagenet_hbnet35'; did you mean imagenet_hbnet"),
         ("cifar_agdnet40", {"input_factor": math.inf}, "input_factor must be a finite float32 number, got inf"),
+        *(
+            (
+                name,
+                {
+                    "method": "step_table",
+                    "table": [[float(j == k) for j in range(k + 1)] for k in range(7)],
+                    **options,
+                },
+                "the step table has 7 rows, and no stage has more than",
+            )
+            for name, options in [("cifar_resnet20", {}), ("imagenet_resnet34", {}), ("feedforward", {"depth": 6})]
+        ),
         ("cifar_agdnet40", {"input_factor": "all"}, "input_factor must be a finite float32 number, got 'all'"),
         ("cifar_agdnet40", {"method": "heavy_ball"}, "unknown method 'heavy_ball'; valid: dense"),
     ],

@@ -1,10 +1,12 @@
 """Batch statistics counted once: the same numbers as torch's own batch norm, layer by layer and in training."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from lightning_modules.networks import create_network, dense_blocks
 from lightning_modules.networks.dense_blocks import DenseLayer
@@ -112,7 +114,15 @@ def test_nothing_is_counted_for_norms_that_do_not_take_it(monkeypatch, change):
     network(torch.randn(2, 3, 8, 8)).sum().backward()
 
 
-@pytest.mark.parametrize("module", ["layers.1", "layers.1.norm1"])
+def change_input(module, args):
+    return (3 * args[0] + 1, *args[1:])
+
+
+def change_inputs_of_norms(module, args):
+    return change_input(module, args) if isinstance(module, nn.BatchNorm2d) else None
+
+
+@pytest.mark.parametrize("module", ["layers.1", "layers.1.norm1", None])
 def test_what_a_hook_makes_of_the_input_is_what_is_counted(module):
     torch.manual_seed(0)
     shared = create_network("cifar_densenet40", depth=13)
@@ -121,10 +131,11 @@ def test_what_a_hook_makes_of_the_input_is_what_is_counted(module):
         if isinstance(layer, DenseLayer):
             put_torchs_own(layer)
     images = torch.randn(4, 3, 8, 8)
-    for network in (shared, usual):
-        hooked = network.blocks[0].get_submodule(module)
-        hooked.register_forward_pre_hook(lambda module, args: (3 * args[0] + 1, *args[1:]))
-    torch.testing.assert_close(shared(images), usual(images))
+    if module:
+        for network in (shared, usual):
+            network.blocks[0].get_submodule(module).register_forward_pre_hook(change_input)
+    with register_module_forward_pre_hook(change_inputs_of_norms) if module is None else contextlib.nullcontext():
+        torch.testing.assert_close(shared(images), usual(images))
     torch.testing.assert_close(shared.state_dict(), usual.state_dict())
 
 
