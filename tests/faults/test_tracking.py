@@ -68,7 +68,8 @@ def test_an_offline_run_holds_what_the_ledger_holds(command, tmp_path, uninterru
 def test_a_run_that_is_continued_keeps_its_id_and_has_every_epoch(command, tmp_path, uninterrupted):
     words = (*TRAIN, "--results-dir", tmp_path, "--wandb", "offline")
     assert command(*words, injection=("kill_between_metrics_and_checkpoint", 5)).status == KILLED
-    assert command(*words).status == 0
+    ended = command(*words)
+    assert (ended.status, ended.err) == (0, "")
     first, second = sorted(tmp_path.glob("wandb/offline-run-*/run-feedforward*.wandb"))
     assert first.name == second.name
     assert_mirrored(read_offline_run(second), tmp_path)
@@ -111,7 +112,9 @@ def assert_kept_offline(command, results, uninterrupted, environment, reason):
     ended = command(*TRAIN, "--results-dir", results, "--wandb", "online", environment={**NO_KEY, **environment})
     seconds = time.monotonic() - started
     assert ended.status == 0, ended.err
-    (warning,) = [line for line in ended.err.splitlines() if "[wandb.login()] Loaded credentials" not in line]
+    warnings = [line for line in ended.err.splitlines() if "[wandb.login()] Loaded credentials" not in line]
+    assert len(warnings) == 1, ended.err
+    (warning,) = warnings
     assert warning.startswith("warning: W&B: ")
     assert reason in warning
     assert f"`wandb sync '{results}'/wandb/offline-run-*`" in warning
