@@ -175,7 +175,8 @@ def _measure_speed(command: Speed) -> int:
     check_tables(command.results_dir, environment["device"])
     reads_input = not command.only or command.data_dir or command.feed
     if reads_input:
-        check_input(command.results_dir, suite.input_environment()["processor"])
+        of_input = machine.environment("cpu")  # the input path runs on no GPU
+        check_input(command.results_dir, of_input["device"])
         check_photographs(command.data_dir)
     measured: dict[str, list[suite.Row]] = {}
     paths: list[Path] = []
@@ -185,7 +186,7 @@ def _measure_speed(command: Speed) -> int:
             paths = write_speed(command.results_dir, measured, environment)
     if reads_input:
         photographs = measure_input(command.data_dir, command.blocks, print)
-        paths += write_input(command.results_dir, photographs, command.feed, suite.input_environment())
+        paths += write_input(command.results_dir, photographs, command.feed, of_input)
     print("wrote " + ", ".join(map(str, paths)))
     return 0
 

@@ -170,11 +170,8 @@ def environment(device: str, devices: int = 1, nodes: int = 1) -> dict[str, Any]
 
 def origin(device: str) -> dict[str, str]:
     """What a number is of, in words: ``device``, ``torch`` (its version) and ``commit``."""
-    return {
-        "device": describe_device(device),
-        "torch": versions()["torch"],
-        "commit": commit_name(git_state()),
-    }
+    found = environment(device)
+    return {"device": found["device"], "torch": found["versions"]["torch"], "commit": commit_name(found["git"])}
 
 
 def free_memory(device: str) -> None:

@@ -25,19 +25,19 @@ def write_input(results: Path, rows: Sequence[Row], asked: float | None, environ
         results: the results directory; its other speed tables say what GPUs consume.
         rows: as ``measure_input`` gives them.
         asked: a rate to feed (images per second) beside those, or None.
-        environment: ``processor``, ``versions`` and ``git``.
+        environment: ``device`` (the processor), ``versions`` and ``git``.
 
     Raises:
         UserError: a speed table that is there cannot be read.
     """
     tables = Path(results) / "tables"
     rates = measured_rates(tables) | ({f"{asked:,.0f} images/s": asked} if asked else {})
-    stem = f"speed-{slug(environment['processor'])}-input"
+    stem = f"speed-{slug(environment['device'])}-input"
     paths = [tables / f"{stem}.csv", tables / f"{stem}.md"]
     origin = {"torch": environment["versions"]["torch"], "commit": commit_name(environment["git"])}
     rows = merge(paths[0], [{**row, **origin} for row in rows], _key)
     write_atomically(paths[0], pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n"))
-    write_atomically(paths[1], to_text(rows, rates, environment["processor"]))
+    write_atomically(paths[1], to_text(rows, rates, environment["device"]))
     return paths
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
@@ -14,7 +13,7 @@ from benchmark import machine, run
 from benchmark.arguments import check_globs, parse_network
 from benchmark.complexity import complexity
 from benchmark.errors import UserError, closest
-from benchmark.specs import NetworkSpec, RecipeSpec
+from benchmark.specs import NetworkSpec, RecipeSpec, matches
 from benchmark.speed.loops import (
     IMAGE_SIZE,
     NUM_CLASSES,
@@ -238,7 +237,7 @@ def select(names: Iterable[str], only: Iterable[str]) -> list[str]:
     """
     names, only = list(dict.fromkeys(names)), list(only)
     check_globs(only, names, "measured network", names)
-    return [name for name in names if not only or any(fnmatchcase(name, glob) for glob in only)]
+    return [name for name in names if not only or any(matches(name, glob) for glob in only)]
 
 
 def check(name: str) -> NetworkSpec:
@@ -295,21 +294,10 @@ def _ratio(ours: int | None, theirs: int | None) -> float | None:
 def environment(settings: Settings) -> dict[str, Any]:
     """What the figures were measured on, for the notes under the table."""
     return {
-        "device": machine.describe_device(settings.device),
+        **machine.environment(settings.device),
         "batch_size": settings.batch_size,
         "blocks": settings.blocks,
         "steps": settings.steps,
-        "versions": machine.versions(),
-        "git": machine.git_state(),
-    }
-
-
-def input_environment() -> dict[str, Any]:
-    """What the input path was measured on: never a GPU."""
-    return {
-        "processor": machine.describe_device("cpu"),
-        "versions": machine.versions(),
-        "git": machine.git_state(),
     }
 
 

@@ -7,7 +7,7 @@ from benchmark.errors import UserError
 from benchmark.report.speed_input import cores_needed, write_input
 
 ENVIRONMENT = {
-    "processor": "CPU: AMD EPYC, 2 threads",
+    "device": "CPU: AMD EPYC, 2 threads",
     "versions": {"torch": "2.9.0"},
     "git": {"commit": "0123456789", "dirty": False},
 }
