@@ -118,7 +118,7 @@ class DenseBlock(nn.Module):
         parts, statistics = features
         if not self._takes_statistics(self.layers[k]):
             statistics = None
-        if not self.memory_efficient or not torch.is_grad_enabled():
+        if not self.memory_efficient or not torch.is_grad_enabled() or torch.jit.is_tracing():
             return self.transform(concatenate(parts), k, statistics)
         # what a compiler computes again leaves the running statistics alone
         apart = {} if torch.compiler.is_compiling() else {"context_fn": lambda: self._computing_again(k)}

@@ -40,13 +40,14 @@ def recomputing(
     """Inside, what would be kept of ``point`` for a backward pass is ``compute(*inputs)`` there.
 
     Compilers do so by ``updates.look_ahead``; tensors without memory of their own (vmap, ``torch.fx``) are kept as
-    usual. So is everything inside of other hooks on what is kept, such as those of activation checkpointing, which
-    would see nothing of a transform.
+    usual, and so they are in ``torch.jit.trace``. So is everything inside of other hooks on what is kept, such as
+    those of activation checkpointing, which would see nothing of a transform.
 
     Raises:
         RuntimeError: (in the backward pass) what was kept was changed, or a second derivative is asked for.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(point, fx.Proxy) or has_hooks():
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(point, fx.Proxy)
+    if is_traced or not torch.is_grad_enabled() or has_hooks():
         return nullcontext()
     try:
         address, shape, strides = point.data_ptr(), point.shape, point.stride()

@@ -17,9 +17,10 @@ LANES = 32
 
 
 def is_transformed(x: Tensor) -> bool:
-    """Whether a compiler, ``torch.func``, ``torch.fx`` or forward-mode derivatives make something else of x."""
+    """Whether a compiler, ``torch.func``, a tracer or forward-mode derivatives make something else of x."""
     return (
         torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
         or isinstance(x, fx.Proxy)
         or forward_ad._current_level >= 0

@@ -1,4 +1,4 @@
-"""What others make of a network's code: a graph to read features from, forward-mode derivatives."""
+"""What others make of a network's code: a graph to read features from or to export, forward-mode derivatives."""
 
 import pytest
 import torch
@@ -31,6 +31,29 @@ def test_a_network_can_be_traced(name, options):
     network = create_network(name, **options).eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(fx.symbolic_trace(network)(images), network(images))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"), [*NETWORKS, ("cifar_densenet40", {"memory_efficient": True})], ids=str
+)
+def test_a_network_can_be_traced_by_an_example(name, options, training):
+    """As TensorBoard does to draw it; a trace takes any batch."""
+    network = create_network(name, **options).train(training)
+    traced = torch.jit.trace(network, torch.randn(3, 3, 32, 32), check_trace=not training)
+    images = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(traced(images), network(images))
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS, ids=str)
+def test_a_network_can_be_exported(name, options):
+    """For any batch, as ONNX and other formats need."""
+    network = create_network(name, **options).eval()
+    batch = torch.export.Dim("batch", max=64)
+    exported = torch.export.export(network, (torch.randn(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    images = torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(exported.module()(images), network(images))
 
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS, ids=str)
