@@ -48,8 +48,8 @@ def report_all(results: Path) -> int:
 
 def _write_report(experiment: Experiment, results: Path) -> list[Path]:
     """Make an experiment's tables and plots from its records."""
-    write = {"comparison": _write_comparison, "hypothesis": _write_hypothesis}[experiment.report]
-    return write(experiment, results)
+    kinds = {"comparison": _write_comparison, "hypothesis": _write_hypothesis, "momentum": _write_momentum}
+    return kinds[experiment.report](experiment, results)
 
 
 def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
@@ -77,6 +77,30 @@ def method_speeds() -> dict[str, "Speed"]:
         name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)))
         for name, constants in METHODS.items()
     }
+
+
+def _write_momentum(experiment: Experiment, results: Path) -> list[Path]:
+    from benchmark.report.momentum_plots import write_momentum_plots
+    from benchmark.report.momentum_tables import write_momentum_tables
+
+    distances = heavy_ball_distances()
+    return write_momentum_tables(experiment, results, distances) + write_momentum_plots(
+        experiment, results, distances
+    )
+
+
+def heavy_ball_distances() -> dict[float, list[float]]:
+    """Of the momentum experiment's values of beta, on the quadratic that its networks' W has at the start."""
+    import torch
+
+    from benchmark.experiments.hypothesis import FIXED, MU
+    from benchmark.experiments.momentum import BETAS, FEEDFORWARD_DEPTHS
+    from benchmark.theory.speed import distances
+    from lightning_modules.networks.feedforward import start_eigenvalues
+
+    eigenvalues = start_eigenvalues(1 - MU).to(torch.float64)
+    most = max(max(depths) for depths in FEEDFORWARD_DEPTHS.values())
+    return {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS}
 
 
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:

@@ -134,8 +134,9 @@ class Cell:
 class Experiment:
     """A table as data: rows times data sets, a recipe for each profile and the seeds it asks for.
 
-    ``report`` says what is made of the records: ``"comparison"`` (the table of rows and data sets and its plots) or
-    ``"hypothesis"`` (methods against depth, and the rank correlation). ``top5`` tabulates the top-5 error as well.
+    ``report`` says what is made of the records: ``"comparison"`` (the table of rows and data sets and its plots),
+    ``"hypothesis"`` (methods against depth, and the rank correlation) or ``"momentum"`` (results over beta).
+    ``top5`` tabulates the top-5 error as well.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from benchmark.errors import UserError, closest
 from benchmark.experiments import cifar, imagenet, quickstart
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS
+from benchmark.experiments.momentum import MOMENTUM_CIFAR, MOMENTUM_DIGITS
 from benchmark.specs import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -13,6 +14,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         quickstart.EXPERIMENT,
         HYPOTHESIS_DIGITS,
         HYPOTHESIS_CIFAR,
+        MOMENTUM_DIGITS,
+        MOMENTUM_CIFAR,
     )
 }
 

@@ -65,7 +65,7 @@ FEEDFORWARD = tuple(row for family in ("shared", "injected", "free") for row in 
 # Networks this small gain nothing from bf16. The rate is the largest of 0.01, 0.02, 0.05, 0.1 and 0.3 at which no
 # loss blew up in trials with gradient descent, heavy ball, the optimized gradient method and triple momentum (seed
 # 0, 297 digits held out); at 0.02 triple momentum's did.
-DIGITS = RecipeSpec(
+RECIPE = RecipeSpec(
     epochs=30,
     batch_size=64,
     learning_rate=0.01,
@@ -74,13 +74,14 @@ DIGITS = RecipeSpec(
     precision="32-true",
     compile=False,  # on a GPU it would take longer than the training
 )
+DIGITS, CIFAR = _profiles(RECIPE), _profiles(replace(RECIPE, epochs=2, batch_size=128))
 
 HYPOTHESIS_DIGITS = Experiment(
     name="hypothesis-digits",
     title="Does a faster algorithm give a better structure? scikit-learn's digits",
     rows=(*FEEDFORWARD, *_rows("convolutional", CONVOLUTIONAL_DEPTHS)),
     datasets={"digits": DataSpec("digits")},
-    profiles=_profiles(DIGITS),
+    profiles=DIGITS,
     default_profile="short",
     seeds=SEEDS,
     report="hypothesis",
@@ -91,7 +92,7 @@ HYPOTHESIS_CIFAR = Experiment(
     title="Does a faster algorithm give a better structure? CIFAR-10 at 8 x 8 pixels",
     rows=FEEDFORWARD,
     datasets={"cifar10": DataSpec("cifar10")},
-    profiles=_profiles(replace(DIGITS, epochs=2, batch_size=128)),
+    profiles=CIFAR,
     default_profile="short",
     seeds=SEEDS,
     report="hypothesis",

@@ -45,6 +45,11 @@ class Speed:
     distances: Sequence[float]
 
 
+def steps(family: str, depth: int) -> int:
+    """Of the method in such a network: one a layer, or one a block, anew in each of the three stages."""
+    return (depth - 2) // 6 if family == "convolutional" else depth
+
+
 MEASURES: dict[str, Callable[[Speed, int], float]] = {
     "limiting factor": lambda speed, steps: speed.factor,
     "distance at the depth": lambda speed, steps: speed.distances[steps],
@@ -60,10 +65,6 @@ class Family:
     methods: tuple[str, ...]
     depths: tuple[int, ...]
     records: Mapping[tuple[str, int], list[Record]]
-
-    def steps(self, depth: int) -> int:
-        """Of the method: one a layer, or one a block, anew in each of the three stages."""
-        return (depth - 2) // 6 if self.name == "convolutional" else depth
 
     def done(self, method: str, depth: int) -> list[Record]:
         """Finished runs, without those that diverged."""
@@ -131,8 +132,8 @@ def correlations(
     for depth in family.depths:
         found = {m: s.mean for m in family.methods if (s := family.summary(m, depth, quantity))}
         results[depth] = pd.Series(found, dtype=float)
-        steps = family.steps(depth)
-        slowness[depth] = pd.Series({m: MEASURES[measure](speeds[m], steps) for m in found}, dtype=float)
+        count = steps(family.name, depth)
+        slowness[depth] = pd.Series({m: MEASURES[measure](speeds[m], count) for m in found}, dtype=float)
     ranks = [pd.DataFrame(side).dropna().rank().mean(axis=1) for side in (slowness, results)]
     return {
         **{str(depth): _correlate(slowness[depth], results[depth]) for depth in family.depths},

@@ -37,6 +37,11 @@ EARLIER = {
         "Made by an earlier run whose records are not in this results directory.",
         "Error and loss against depth, and error over gradient descent's against the speed of the method.",
     ),
+    "momentum-": (
+        "Momentum, from an earlier run",
+        "Made by an earlier run whose records are not in this results directory.",
+        "Error and loss over beta, by depth; dotted, the beta with which heavy ball ends nearest to the minimum.",
+    ),
     "speed-": (
         "Speed",
         "Measured by the command speed, on the devices named; no records of runs.",
@@ -96,16 +101,15 @@ def experiment_chapter(
     Raises:
         UserError: a damaged record, runs that must not share a table, or a file that cannot be read.
     """
-    if experiment.report == "hypothesis":
+    if experiment.report == "comparison":
+        parts = [_comparison(experiment, grid, written) for grid in read_grids(experiment, results, paper)]
+    else:
+        caption = EARLIER[f"{experiment.report}-"][2]
         parts = [
-            _document(
-                path.stem, path, [p for p in written if p.name == f"{path.stem}.svg"], EARLIER["hypothesis-"][2]
-            )
+            _document(path.stem, path, [p for p in written if p.name == f"{path.stem}.svg"], caption)
             for path in written
             if path.suffix == ".md"
         ]
-    else:
-        parts = [_comparison(experiment, grid, written) for grid in read_grids(experiment, results, paper)]
     return Chapter(f"experiment-{experiment.name}", experiment.title, "", tuple(parts))
 
 
