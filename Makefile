@@ -18,9 +18,12 @@ STAMP := .venv/installed
 OPTIONS = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --results-dir "$(RESULTS_DIR)" $(ARGS)
 TRACKING = $(if $(WANDB),--wandb $(WANDB))
+# an experiment on the digits and, with DATA_DIR, on CIFAR-10
+ON_BOTH = status=0; $(BIN)/python -m benchmark run $(1)-digits $(OPTIONS) $(TRACKING) || status=$$?; \
+	$(if $(DATA_DIR),$(BIN)/python -m benchmark run $(1)-cifar $(OPTIONS) $(TRACKING) || status=$$?;) exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-imagenet reproduce-hypothesis tables report theory verify-paper speed test test-slow lint format clean
+.PHONY: help setup quickstart reproduce-cifar plan-cifar reproduce-imagenet reproduce-hypothesis reproduce-momentum tables report theory verify-paper speed test test-slow lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -54,8 +57,10 @@ report: $(STAMP) ## Make results/report.html: tables, plots, every run and what 
 	$(BIN)/python -m benchmark report --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 reproduce-hypothesis: $(STAMP) ## Does a faster algorithm give a better structure? Digits; with DATA_DIR=... CIFAR-10 too
-	status=0; $(BIN)/python -m benchmark run hypothesis-digits $(OPTIONS) $(TRACKING) || status=$$?; \
-	$(if $(DATA_DIR),$(BIN)/python -m benchmark run hypothesis-cifar $(OPTIONS) $(TRACKING) || status=$$?;) exit $$status
+	$(call ON_BOTH,hypothesis)
+
+reproduce-momentum: $(STAMP) ## How much momentum does a network want? Digits; with DATA_DIR=... CIFAR-10 too
+	$(call ON_BOTH,momentum)
 
 theory: $(STAMP) ## Measure how fast each method's network converges on f, beside what is proven
 	$(BIN)/python -m benchmark theory --results-dir "$(RESULTS_DIR)" $(ARGS)

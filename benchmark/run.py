@@ -27,6 +27,7 @@ from benchmark.specs import Cell, NetworkSpec, RecipeSpec, to_dict
 from benchmark.trainer import create_trainer, quiet
 from datamodules.array import ArrayDataModule
 from datamodules.interface import ImageDataModule
+from datamodules.sampling import epoch_seed
 from lightning_modules.classifier import DivergedError, LitClassifier
 from lightning_modules.fixed_shape import CAPTURED, COMPILED_GRAPHS, GRAPHS
 from lightning_modules.networks.registry import no_weight_decay
@@ -95,7 +96,8 @@ class EpochClock(pl.Callback):
         self.started = self.trained = self.learning_rate = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch + 1 + RANK_STRIDE * trainer.global_rank)
+        seed = epoch_seed(self.seed, trainer.current_epoch + 1)
+        torch.manual_seed(seed + RANK_STRIDE * trainer.global_rank)
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.energy.start()
         self.started = time.perf_counter()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.errors import DataError
+from datamodules.sampling import epoch_seed
 
 PADDING = 4
 MADE_AT_ONCE = {"cuda": 8}
@@ -85,7 +86,7 @@ class Batches:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         tops, lefts = torch.randint(0, 2 * self.padding + 1, (2, count), generator=generator)

@@ -11,6 +11,11 @@ Key = tuple[int, int]
 """(epoch, index): all that an image's random draws depend on, besides the seed."""
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Of what is drawn in an epoch: no other epoch of a run has it, nor, up to a million, one of another seed."""
+    return seed * 1_000_003 + epoch
+
+
 class EpochSampler:
     """Batches of keys, one epoch a pass; the order comes from a generator keyed by (seed, epoch).
 
@@ -51,7 +56,7 @@ class EpochSampler:
         return full + (len(self._share(torch.arange(rest))) > 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         order = self.indices
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=generator)]

@@ -15,7 +15,7 @@ from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, cor
 from benchmark.report.layout import NOTHING, signed
 from benchmark.report.notes import section_notes
 from benchmark.report.sections import Section
-from benchmark.report.statistics import CONFIDENCE, RankCorrelation
+from benchmark.report.statistics import CONFIDENCE, RankCorrelation, Summary
 from benchmark.specs import Experiment
 
 
@@ -83,10 +83,13 @@ def _table(family: Family, speeds: Mapping[str, Speed], titles: Mapping[str, str
 
 def _value(family: Family, method: str, depth: int, quantity: str, seeds: int) -> str:
     summary = family.summary(method, depth, quantity)
-    diverged = family.diverged(method, depth)
+    return mean_text(summary, QUANTITIES[quantity][1], seeds, family.diverged(method, depth))
+
+
+def mean_text(summary: Summary | None, decimals: int, seeds: int, diverged: int) -> str:
+    """``2.12 ± 1.00 (4), 1 diverged``: mean, half of its interval, seeds if they are fewer than ``seeds``."""
     if summary is None:
         return "diverged" if diverged else NOTHING
-    decimals = QUANTITIES[quantity][1]
     spread = "" if summary.half_width is None else f" ± {summary.half_width:.{decimals}f}"
     count = f" ({summary.n})" if summary.n < seeds else ""
     return f"{summary.mean:.{decimals}f}{spread}{count}" + (f", {diverged} diverged" if diverged else "")

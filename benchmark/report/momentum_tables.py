@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from benchmark.ledger import write_atomically
 from benchmark.report.hypothesis import ERROR, QUANTITIES
+from benchmark.report.hypothesis_tables import mean_text
 from benchmark.report.layout import MINUS, NOTHING, signed
 from benchmark.report.momentum import (
     Distances,
@@ -111,21 +112,14 @@ def _results(sweep: Sweep, distances: Distances) -> str:
         {
             "beta": f"{beta:g}".replace("-", MINUS),
             "distance": f"{near[beta]:.3f}",
-            **{quantity: _result(sweep, quantity, beta, seeds) for quantity in QUANTITIES},
+            **{
+                quantity: mean_text(sweep.summary(quantity, beta), decimals, seeds, sweep.diverged(beta))
+                for quantity, (_, decimals) in QUANTITIES.items()
+            },
         }
         for beta in sweep.betas
     ]
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
-
-
-def _result(sweep: Sweep, quantity: str, beta: float, seeds: int) -> str:
-    summary, diverged = sweep.summary(quantity, beta), sweep.diverged(beta)
-    if summary is None:
-        return "diverged" if diverged else NOTHING
-    decimals = QUANTITIES[quantity][1]
-    spread = "" if summary.half_width is None else f" ± {summary.half_width:.{decimals}f}"
-    count = f" ({summary.n})" if summary.n < seeds else ""
-    return f"{summary.mean:.{decimals}f}{spread}{count}" + (f", {diverged} diverged" if diverged else "")
 
 
 def _runs(sweeps: Iterable[Sweep]) -> list[dict]:
