@@ -46,7 +46,7 @@ def write_momentum_tables(experiment: Experiment, results: Path, distances: Dist
 
 def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances) -> str:
     """The answers and the results as Markdown."""
-    parts = [f"# {section.experiment.title}", "## Theory's beta and the networks'", _answers(sweeps, distances)]
+    parts = [f"# {section.experiment.title}", "## Theory's beta and the networks'", answers(sweeps, distances)]
     for sweep in sweeps:
         parts += [f"## {sweep.family}, {sweep.depth} layers", _results(sweep, distances)]
     interval = f"{CONFIDENCE * 100:g} % t interval over seeds"
@@ -65,7 +65,8 @@ def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances) -
     return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def _answers(sweeps: Iterable[Sweep], distances: Distances) -> str:
+def answers(sweeps: Iterable[Sweep], distances: Distances) -> str:
+    """For each sweep and quantity: theory's beta, the networks', their agreement and the gain, as Markdown."""
     lines = []
     for sweep in sweeps:
         near = sweep.distances(distances)

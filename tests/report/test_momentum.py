@@ -1,5 +1,8 @@
 """The answer follows from the records: the best beta of each seed, its agreement with theory, and the gain."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -8,14 +11,16 @@ from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import FAMILIES
 from benchmark.experiments.momentum import BEST_IN_THE_LIMIT, BETAS, MOMENTUM_CIFAR, MOMENTUM_DIGITS
-from benchmark.report.momentum import agreement, best_betas, gain, read_sweeps, theorys_beta
+from benchmark.report.hypothesis import QUANTITIES
+from benchmark.report.momentum import Sweep, agreement, best_betas, gain, read_sweeps, theorys_beta
 from benchmark.report.momentum_plots import write_momentum_plots
-from benchmark.report.momentum_tables import write_momentum_tables
+from benchmark.report.momentum_tables import answers, write_momentum_tables
 from benchmark.report.sections import read_sections
 from benchmark.reports import heavy_ball_distances
 from lightning_modules.networks import create_network
 from tests.report.conftest import make_cell
 
+TABLES = Path(__file__).parents[2] / "results" / "tables"
 DISTANCES = {beta: [1.0] * 10 + [0.5 + (beta - 0.3) ** 2] * 11 for beta in BETAS}
 """Of 10 to 20 steps: beta = 0.3 ends nearest."""
 
@@ -155,3 +160,16 @@ def test_theorys_beta_grows_with_the_layers():
     assert best == [0.3, 0.4, 0.6, 0.7]
     assert pytest.approx(0.81) == BEST_IN_THE_LIMIT
     assert {d[1] for d in found.values()} == {found[0.0][1]}  # the first step has no momentum
+
+
+@pytest.mark.parametrize("name", ["momentum-digits-short", "momentum-cifar-short-jpeg-copy"])
+def test_the_committed_answers_follow_from_the_committed_runs(name):
+    runs = pd.read_csv(TABLES / f"{name}-runs.csv")
+    sweeps = [
+        Sweep(
+            *place,
+            {q: lines.pivot(index="seed", columns="beta", values=q).fillna(np.inf) for q in QUANTITIES},
+        )
+        for place, lines in runs.groupby(["family", "layers"], sort=False)
+    ]
+    assert answers(sweeps, heavy_ball_distances()) in (TABLES / f"{name}.md").read_text()
