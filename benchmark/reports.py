@@ -65,14 +65,12 @@ def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
 
 def method_speeds() -> dict[str, "Speed"]:
     """Of the hypothesis' methods, on the quadratic that its networks' W has at the start."""
-    import torch
-
     from benchmark.experiments.hypothesis import DEPTHS, METHODS, MU
     from benchmark.report.hypothesis import Speed
     from benchmark.theory.speed import LIMITS, distances
     from lightning_modules.networks.feedforward import start_eigenvalues
 
-    eigenvalues = start_eigenvalues(1 - MU).to(torch.float64)
+    eigenvalues = start_eigenvalues(1 - MU).double()
     return {
         name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)))
         for name, constants in METHODS.items()
@@ -91,14 +89,12 @@ def _write_momentum(experiment: Experiment, results: Path) -> list[Path]:
 
 def heavy_ball_distances() -> dict[float, list[float]]:
     """Of the momentum experiment's values of beta, on the quadratic that its networks' W has at the start."""
-    import torch
-
     from benchmark.experiments.hypothesis import FIXED, MU
     from benchmark.experiments.momentum import BETAS, FEEDFORWARD_DEPTHS
     from benchmark.theory.speed import distances
     from lightning_modules.networks.feedforward import start_eigenvalues
 
-    eigenvalues = start_eigenvalues(1 - MU).to(torch.float64)
+    eigenvalues = start_eigenvalues(1 - MU).double()
     most = max(max(depths) for depths in FEEDFORWARD_DEPTHS.values())
     return {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS}
 

@@ -153,6 +153,10 @@ class Experiment:
         """The row with this key, or None for a row that was added on the command line."""
         return next((row for row in self.rows if row.key == key), None)
 
+    def tabulates(self, key: str) -> bool:
+        """Whether the report shows the row: one that was added on the command line joins a comparison alone."""
+        return self.report == "comparison" or self.row(key) is not None
+
     def label(self, key: str) -> str:
         """What tables call the row."""
         row = self.row(key)

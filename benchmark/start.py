@@ -129,7 +129,8 @@ def _run_all(experiment: Experiment, command: Run, seeds: list[int], device: str
         return _name_problems([*problems, str(error)])
     code = _name_problems([*problems, *not_done])
     profile = command.profile or experiment.default_profile
-    if profile != "smoke" and any(planned.folder.status() in FINISHED for planned in runs):
+    shown = [planned for planned in runs if experiment.tabulates(planned.folder.cell.row)]
+    if profile != "smoke" and any(planned.folder.status() in FINISHED for planned in shown):
         report(experiment, command.results_dir)
         tracker.table(experiment.name, command.results_dir)
     return code

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.errors import UserError
 from benchmark.ledger import Record
 from benchmark.report.sections import Section, read_sections
 from benchmark.report.statistics import RankCorrelation, Summary, rank_correlation, summarize
@@ -86,7 +85,7 @@ def read_hypothesis(
     """Each section with its families and the name of its files.
 
     Args:
-        experiment: rows ``<family>-<method>-<depth>``; others are left out.
+        experiment: rows ``<family>-<method>-<depth>``.
         results: the results directory.
         speeds: by method, on the quadratic (``reports.method_speeds``).
 
@@ -94,19 +93,15 @@ def read_hypothesis(
         UserError: no finished run, a damaged record, or runs that must not share a table.
     """
     for section in read_sections(experiment, Path(results)):
-        families = read_families(section, speeds)
-        if not families:
-            raise UserError(f"no row of {experiment.name} was run; its rows are <family>-<method>-<depth>")
-        yield section, families, f"{experiment.name}-{section.slug}"
+        yield section, read_families(section, speeds), f"{experiment.name}-{section.slug}"
 
 
 def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]:
     """The section's records by family, method and depth."""
     records: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for record in section.records:
-        if section.experiment.row(record.cell.row):
-            family, method, depth = record.cell.row.split("-")
-            records.setdefault(family, {}).setdefault((method, int(depth)), []).append(record)
+        family, method, depth = record.cell.row.split("-")
+        records.setdefault(family, {}).setdefault((method, int(depth)), []).append(record)
     order = {row.key.split("-")[0]: None for row in section.experiment.rows}
     return [
         Family(

@@ -110,10 +110,10 @@ def published_text(published: Published | None) -> str:
     return f"{published.value:.2f}{'' if published.verified else UNVERIFIED}"
 
 
-def signed(value: float) -> str:
-    """Two decimals with a true minus sign; what rounds to zero has no sign."""
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
+def signed(value: float, decimals: int = 2) -> str:
+    """With a true minus sign; what rounds to zero has no sign."""
+    text = f"{value:+.{decimals}f}"
+    return text.replace("-", MINUS) if text.strip("+-0.") else text[1:]
 
 
 def magnitude(count: int | None) -> str:

@@ -1,7 +1,7 @@
 """How much momentum does a network want? Results over beta, beside heavy ball's on a quadratic.
 
 The rows of a momentum experiment are ``<family>-<depth>-<beta>``. Everything compared shares a seed: seeds are the
-sample that intervals are over, and the values of beta are given.
+sample that intervals are over, and the values of beta are given. A run that diverged is worse than all others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.errors import UserError
 from benchmark.ledger import Record
-from benchmark.report.hypothesis import ERROR, QUANTITIES, steps
+from benchmark.report.hypothesis import QUANTITIES, steps
 from benchmark.report.sections import Section, read_sections
 from benchmark.report.statistics import PairedDifference, Summary, paired_difference, summarize
 from benchmark.specs import Experiment
@@ -24,14 +23,25 @@ Distances = Mapping[float, Sequence[float]]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Networks that differ in beta alone. ``results``: by quantity, a line a seed and a column a beta.
-
-    A run that diverged is worse than all others: infinite. NaN: not run.
-    """
+    """Networks that differ in beta alone: their runs that are done or diverged, by beta and seed."""
 
     family: str
     depth: int
-    results: Mapping[str, pd.DataFrame]
+    records: Mapping[float, Mapping[int, Record]]
+
+    @property
+    def seeds(self) -> int:
+        """How many have a run."""
+        return len({seed for found in self.records.values() for seed in found})
+
+    def results(self, quantity: str) -> pd.DataFrame:
+        """A line a seed, a column a beta: infinite where a run diverged, NaN where none was made."""
+        read, _ = QUANTITIES[quantity]
+        values = {
+            beta: {seed: read(r) if r.status == "done" else np.inf for seed, r in found.items()}
+            for beta, found in self.records.items()
+        }
+        return pd.DataFrame(values, dtype=float).sort_index(axis=0).sort_index(axis=1)
 
     def distances(self, distances: Distances) -> pd.Series:
         """By beta, of heavy ball after as many steps as the network has."""
@@ -40,18 +50,12 @@ class Sweep:
 
     def summary(self, quantity: str, beta: float) -> Summary | None:
         """Mean and spread over the seeds that did not diverge; None without one."""
-        values = self.results[quantity][beta]
-        finite = values[np.isfinite(values)]
-        return summarize(finite) if len(finite) else None
+        values = [QUANTITIES[quantity][0](r) for r in self.records[beta].values() if r.status == "done"]
+        return summarize(values) if values else None
 
     def diverged(self, beta: float) -> int:
         """How many runs diverged."""
-        return int(np.isinf(self.results[ERROR][beta]).sum())
-
-    @property
-    def betas(self) -> list[float]:
-        """Those that were run."""
-        return self.results[ERROR].dropna(axis=1, how="all").columns.tolist()
+        return sum(r.status == "diverged" for r in self.records[beta].values())
 
 
 def read_momentum(experiment: Experiment, results: Path) -> Iterator[tuple[Section, list[Sweep], str]]:
@@ -61,64 +65,48 @@ def read_momentum(experiment: Experiment, results: Path) -> Iterator[tuple[Secti
         UserError: no finished run, a damaged record, or runs that must not share a table.
     """
     for section in read_sections(experiment, Path(results)):
-        sweeps = read_sweeps(section)
-        if not sweeps:
-            raise UserError(f"no row of {experiment.name} was run; its rows are <family>-<depth>-<beta>")
-        yield section, sweeps, f"{experiment.name}-{section.slug}"
+        yield section, read_sweeps(section), f"{experiment.name}-{section.slug}"
 
 
 def read_sweeps(section: Section) -> list[Sweep]:
     """The section's records by family and depth, in the experiment's order."""
-    found: dict[tuple[str, int], dict[float, list[Record]]] = {}
+    found: dict[tuple[str, int], dict[float, dict[int, Record]]] = {}
     for key in (row.key for row in section.experiment.rows):
         family, depth, beta = key.split("-", 2)
-        ended = [*section.of(row=key, status="done"), *section.of(row=key, status="diverged")]
-        found.setdefault((family, int(depth)), {})[float(beta)] = ended
-    return [
-        Sweep(*place, {quantity: _table(runs, quantity) for quantity in QUANTITIES})
-        for place, runs in found.items()
-        if any(runs.values())
-    ]
+        ended = [*section.of(row=key, status="diverged"), *section.of(row=key, status="done")]
+        found.setdefault((family, int(depth)), {})[float(beta)] = {record.seed: record for record in ended}
+    return [Sweep(*place, records) for place, records in found.items() if any(records.values())]
 
 
-def _table(runs: Mapping[float, list[Record]], quantity: str) -> pd.DataFrame:
-    read, _ = QUANTITIES[quantity]
-    values = {
-        beta: {record.seed: read(record) if record.status == "done" else np.inf for record in records}
-        for beta, records in runs.items()
-    }
-    return pd.DataFrame(values, dtype=float).sort_index(axis=0).sort_index(axis=1)
-
-
-def theorys_beta(distances: pd.Series) -> float:
-    """The one that ends nearest to the minimum."""
+def predicted_beta(distances: pd.Series) -> float:
+    """Theory's: the one that ends nearest to the minimum."""
     return float(distances.idxmin())
 
 
 def best_betas(results: pd.DataFrame) -> Summary | None:
     """Over seeds, the beta with the smallest result, or the mean of those that tie; None without a seed.
 
-    Of seeds that have every beta; so in ``agreement``.
+    Of seeds that have every beta and results that differ; so in ``rank_correlations``.
     """
-    complete = results.dropna()
-    best = [line.index[line == line.min()].to_numpy().mean() for _, line in complete.iterrows()]
+    best = [line.index[line == line.min()].to_numpy().mean() for _, line in _telling(results).iterrows()]
     return summarize(best) if best else None
 
 
-def agreement(results: pd.DataFrame, distances: pd.Series) -> Summary | None:
-    """Over seeds, the rank correlation over beta of distance and result: +1, the nearer the better.
-
-    None without a seed whose results differ.
-    """
-    complete = results.dropna()
-    found = complete.rank(axis=1).corrwith(distances.rank(), axis=1).dropna()
+def rank_correlations(results: pd.DataFrame, distances: pd.Series) -> Summary | None:
+    """Over seeds, Spearman's over beta of distance and result: +1, the nearer the better; None without a seed."""
+    found = _telling(results).rank(axis=1).corrwith(distances.rank(), axis=1)
     return summarize(found) if len(found) else None
 
 
-def gain(results: pd.DataFrame, beta: float) -> PairedDifference | None:
-    """Results at ``beta`` minus those at 0, which is gradient descent, by seed; None without a pair.
+def _telling(results: pd.DataFrame) -> pd.DataFrame:
+    complete = results.dropna()
+    return complete[complete.nunique(axis=1) > 1]
+
+
+def difference(errors: pd.DataFrame, beta: float) -> PairedDifference | None:
+    """Of ``beta``, other than 0, to gradient descent, which is beta = 0, paired by seed; None without a pair.
 
     Of seeds that diverged at neither.
     """
-    finite = results[[0.0, beta]].replace(np.inf, np.nan).dropna()
+    finite = errors[[0.0, beta]].replace(np.inf, np.nan).dropna()
     return paired_difference(finite[beta].to_dict(), finite[0.0].to_dict()) if len(finite) else None

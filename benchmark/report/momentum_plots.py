@@ -1,19 +1,19 @@
-"""The figure of a momentum experiment, ``plots/<experiment>-<section>``: error and loss over beta, by depth."""
+"""The figure of a momentum experiment, ``plots/<experiment>-<section>``: distance, error and loss over beta."""
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.report.figures import OKABE_ITO, STYLE, use_log_scale, write_figure
 from benchmark.report.hypothesis import QUANTITIES
-from benchmark.report.momentum import Distances, Sweep, read_momentum, theorys_beta
+from benchmark.report.momentum import Distances, Sweep, predicted_beta, read_momentum
 from benchmark.report.sections import Section
 from benchmark.specs import Experiment
 
-PANEL = (4.2, 2.4)  # inches
+PANEL = (3.6, 2.4)  # inches
+ASIDE = 0.008  # of beta, so that the intervals of two depths do not hide each other
 
 
 def write_momentum_plots(experiment: Experiment, results: Path, distances: Distances) -> list[Path]:
@@ -31,33 +31,53 @@ def write_momentum_plots(experiment: Experiment, results: Path, distances: Dista
 
 
 def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances) -> Figure:
-    """A row for each family, a panel for each quantity, a line for each depth."""
+    """A row for each family, a line for each depth: heavy ball's distance, and each quantity of the networks."""
     families = list(dict.fromkeys(sweep.family for sweep in sweeps))
-    across = len(QUANTITIES)
+    across = 1 + len(QUANTITIES)
     figure = Figure(figsize=(PANEL[0] * across, PANEL[1] * len(families) + 0.6), layout="constrained")
     axes = figure.subplots(len(families), across, squeeze=False)
     for row, family in zip(axes, families, strict=True):
         members = [sweep for sweep in sweeps if sweep.family == family]
-        for ax, quantity in zip(row, QUANTITIES, strict=True):
+        _draw_distances(row[0], members, distances)
+        for ax, quantity in zip(row[1:], QUANTITIES, strict=True):
+            _draw_results(ax, members, quantity)
+        for ax in row:
             for sweep, colour in zip(members, OKABE_ITO, strict=False):
-                _draw(ax, sweep, quantity, distances, colour)
-            ax.set(title=f"{family}: {quantity}", xlabel="beta")
-            if ax.lines:
-                use_log_scale(ax)
-                ax.legend()
-    caption = "means with 95 % intervals over seeds; dotted: the beta with which heavy ball ends nearest"
+                beta = predicted_beta(sweep.distances(distances))
+                ax.axvline(beta, color=colour, linestyle=(0, (1, 1)), lw=1)
+            ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
+    caption = (
+        "means with 95 % intervals over seeds; one that reaches zero ends at the axis; dotted: the beta with which "
+        "heavy ball ends nearest to the minimum"
+    )
     figure.suptitle(f"{section.experiment.title}\n{caption}", fontsize=STYLE["font.size"])
     return figure
 
 
-def _draw(ax: Axes, sweep: Sweep, quantity: str, distances: Distances, colour: str) -> None:
-    near = sweep.distances(distances)
-    found = [(beta, s) for beta in sweep.betas if (s := sweep.summary(quantity, beta)) and s.mean > 0]
-    if not found:
-        return
-    betas, means = [beta for beta, _ in found], np.array([s.mean for _, s in found])
-    reach = np.array([s.half_width or 0 for _, s in found])
-    below = np.minimum(reach, means * 0.9)  # a logarithmic axis has no zero
-    label = f"{sweep.depth} layers"
-    ax.errorbar(betas, means, [below, reach], color=colour, lw=1.2, capsize=2, elinewidth=0.7, label=label)
-    ax.axvline(theorys_beta(near), color=colour, linestyle=(0, (1, 1)), lw=1)
+def _draw_distances(ax: Axes, sweeps: list[Sweep], distances: Distances) -> None:
+    for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
+        near = sweep.distances(distances)
+        ax.plot(near.index, near, color=colour, lw=1.2, label=f"{sweep.depth} layers")
+    use_log_scale(ax)
+    ax.legend()
+    ax.set_title("heavy ball's distance")
+
+
+def _draw_results(ax: Axes, sweeps: list[Sweep], quantity: str) -> None:
+    means = []
+    for i, (sweep, colour) in enumerate(zip(sweeps, OKABE_ITO, strict=False)):
+        found = [(beta, s) for beta in sorted(sweep.records) if (s := sweep.summary(quantity, beta))]
+        means += [s.mean for _, s in found]
+        ax.errorbar(
+            [beta + ASIDE * (i - (len(sweeps) - 1) / 2) for beta, _ in found],
+            [s.mean for _, s in found],
+            [s.half_width or 0 for _, s in found],
+            color=colour,
+            lw=1.2,
+            capsize=2,
+            elinewidth=0.7,
+        )
+    if means and min(means) > 0:
+        ax.set_ylim(min(means) / 2, max(means) * 2)
+        use_log_scale(ax)
+    ax.set_title(quantity)

@@ -1,4 +1,4 @@
-"""The tables of a momentum experiment: theory's beta and the networks', and error and loss over beta.
+"""The tables of a momentum experiment: predicted and best beta, and error and loss over beta.
 
 ``tables/<experiment>-<section>.md``; ``-runs.csv`` has a line a run.
 """
@@ -13,19 +13,19 @@ from tabulate import tabulate
 from benchmark.ledger import write_atomically
 from benchmark.report.hypothesis import ERROR, QUANTITIES
 from benchmark.report.hypothesis_tables import mean_text
-from benchmark.report.layout import MINUS, NOTHING, signed
+from benchmark.report.layout import MINUS, NOTHING, difference_text, signed
 from benchmark.report.momentum import (
     Distances,
     Sweep,
-    agreement,
     best_betas,
-    gain,
+    difference,
+    predicted_beta,
+    rank_correlations,
     read_momentum,
-    theorys_beta,
 )
 from benchmark.report.notes import section_notes
 from benchmark.report.sections import Section
-from benchmark.report.statistics import CONFIDENCE, PairedDifference, Summary
+from benchmark.report.statistics import CONFIDENCE, Summary
 from benchmark.specs import Experiment
 
 
@@ -46,19 +46,23 @@ def write_momentum_tables(experiment: Experiment, results: Path, distances: Dist
 
 def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances) -> str:
     """The answers and the results as Markdown."""
-    parts = [f"# {section.experiment.title}", "## Theory's beta and the networks'", answers(sweeps, distances)]
+    parts = [f"# {section.experiment.title}", "## Predicted and best beta", answers(sweeps, distances)]
     for sweep in sweeps:
         parts += [f"## {sweep.family}, {sweep.depth} layers", _results(sweep, distances)]
-    interval = f"{CONFIDENCE * 100:g} % t interval over seeds"
     notes = [
-        f"Mean with its {interval}, in results as ± half of it; (n) where seeds are missing or diverged.",
-        "Theory's beta: of those tried the one with which heavy ball ends nearest to the minimum of the quadratic "
-        "with the eigenvalues that W has at the start, after as many steps as the network has (a convolutional "
-        "one, in a stage). Distance: root mean square over starts, 1 before the first step.",
-        "Networks' beta: the one with the smallest result, by seed; the mean of those that tie.",
+        f"Mean with its {CONFIDENCE * 100:g} % t interval over seeds, in the tables of results as ± half of it; "
+        "(n) where seeds are missing or diverged.",
+        "Predicted beta: of those tried the one with which heavy ball ends nearest to the minimum of the "
+        "quadratic with the eigenvalues that W has at the start, after as many steps as the network has (a "
+        "convolutional one, in a stage). Distance: root mean square over starts, 1 before the first step.",
+        "Best beta: the one with the smallest result, by seed; the mean of those that tie. At an end of those "
+        "tried it is a bound.",
         "Rank correlation (Spearman) over beta of that distance and the result, by seed; +1: the nearer the "
-        "better.",
-        "Gain: result at theory's beta minus that at 0, gradient descent, paired by seed; below 0 momentum helps.",
+        "better. Intervals end where it does, at −1 and +1.",
+        "Difference: test error at the predicted beta minus that at 0, gradient descent, in percentage points, "
+        "paired by seed; below 0 momentum helps.",
+        "A run that diverged ranks last, and the difference leaves its seed out; a seed without every beta counts "
+        "in neither best beta nor rank correlation.",
         "Last epoch's results, never the best; no interval is corrected for the others.",
         *section_notes(section, []),
     ]
@@ -66,71 +70,79 @@ def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances) -
 
 
 def answers(sweeps: Iterable[Sweep], distances: Distances) -> str:
-    """For each sweep and quantity: theory's beta, the networks', their agreement and the gain, as Markdown."""
+    """For each sweep and quantity predicted and best beta, the rank correlation and the difference: Markdown."""
     lines = []
     for sweep in sweeps:
         near = sweep.distances(distances)
-        for quantity, (_, decimals) in QUANTITIES.items():
-            results = sweep.results[quantity]
+        beta = predicted_beta(near)
+        for quantity in QUANTITIES:
+            results = sweep.results(quantity)
+            paired = difference(results, beta) if quantity == ERROR else None
             lines.append(
                 {
                     "family": sweep.family,
                     "layers": sweep.depth,
                     "quantity": quantity,
-                    "theory's beta": f"{theorys_beta(near):g}",
-                    "networks' beta": _interval(best_betas(results)),
-                    "rank correlation": _interval(agreement(results, near)),
-                    "gain at theory's beta": _gain(gain(results, theorys_beta(near)), decimals),
+                    "predicted beta": _beta(beta),
+                    "best beta": _interval(best_betas(results), sweep.seeds),
+                    "rank correlation": _interval(rank_correlations(results, near), sweep.seeds, most=1),
+                    "difference to beta = 0": difference_text(paired) + _count(paired, sweep.seeds),
                 }
             )
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
-def _interval(value: Summary | None) -> str:
+def _beta(value: float) -> str:
+    return f"{value:.1f}".replace("-", MINUS)
+
+
+def _interval(value: Summary | None, seeds: int, most: float = np.inf) -> str:
+    """It ends where the quantity does, at ``-most`` and ``most``."""
     if value is None:
         return NOTHING
     if not value.half_width:
-        return f"{signed(value.mean)} (n = {value.n})"
-    return (
-        f"{signed(value.mean)} [{signed(value.mean - value.half_width)}, {signed(value.mean + value.half_width)}]"
-    )
+        return f"{signed(value.mean)} ({'1 seed' if value.n == 1 else f'same in {value.n} seeds'})"
+    low, high = max(value.mean - value.half_width, -most), min(value.mean + value.half_width, most)
+    return f"{signed(value.mean)} [{signed(low)}, {signed(high)}]" + _count(value, seeds)
 
 
-def _gain(value: PairedDifference | None, decimals: int) -> str:
-    if value is None:
-        return NOTHING
-    mean, *ends = (
-        "" if number is None else f"{number:+.{decimals}f}".replace("-", MINUS)
-        for number in (value.mean, value.low, value.high)
-    )
-    return f"{mean} [{', '.join(ends)}]" if value.low is not None else f"{mean} ({value.reason})"
+def _count(value: object, seeds: int) -> str:
+    """`` (4)`` if it is of fewer seeds, which says so."""
+    n = getattr(value, "n", seeds)
+    return f" ({n})" if 1 < n < seeds else ""
 
 
 def _results(sweep: Sweep, distances: Distances) -> str:
     near = sweep.distances(distances)
-    seeds = len(sweep.results[ERROR])
     lines = [
         {
-            "beta": f"{beta:g}".replace("-", MINUS),
+            "beta": _beta(beta),
             "distance": f"{near[beta]:.3f}",
             **{
-                quantity: mean_text(sweep.summary(quantity, beta), decimals, seeds, sweep.diverged(beta))
+                quantity: mean_text(sweep.summary(quantity, beta), decimals, sweep.seeds, sweep.diverged(beta))
                 for quantity, (_, decimals) in QUANTITIES.items()
             },
         }
-        for beta in sweep.betas
+        for beta, records in sorted(sweep.records.items())
+        if records
     ]
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
 def _runs(sweeps: Iterable[Sweep]) -> list[dict]:
-    """A line a run; those that diverged have no results."""
-    lines = []
-    for sweep in sweeps:
-        tables = {q: results.replace(np.inf, np.nan) for q, results in sweep.results.items()}
-        was_run = sweep.results[ERROR].notna()
-        for beta in was_run.columns:
-            for seed in was_run.index[was_run[beta]]:
-                place = {"family": sweep.family, "layers": sweep.depth, "beta": beta, "seed": seed}
-                lines.append({**place, **{quantity: table.at[seed, beta] for quantity, table in tables.items()}})
-    return lines
+    """A line a run; one that diverged has no results."""
+    return [
+        {
+            "family": sweep.family,
+            "layers": sweep.depth,
+            "beta": beta,
+            "seed": seed,
+            "status": record.status,
+            **{q: read(record) if record.status == "done" else np.nan for q, (read, _) in QUANTITIES.items()},
+            "parameters": record.result.get("parameters"),
+            "run_id": record.result["run_id"],
+        }
+        for sweep in sweeps
+        for beta, records in sorted(sweep.records.items())
+        for seed, record in sorted(records.items())
+    ]

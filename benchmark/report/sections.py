@@ -109,16 +109,19 @@ def read_runs(results: Path, experiment: str) -> list[Record]:
 
 
 def read_sections(experiment: Experiment, results: Path) -> list[Section]:
-    """The sections of an experiment, without smoke runs; profiles in the experiment's order.
+    """The sections of an experiment that its report shows, without smoke runs; profiles in the experiment's order.
 
     Raises:
         UserError: no finished run, a damaged record, or runs that differ in what they mean.
     """
     runs = read_runs(results, experiment.name)
-    sections = make_sections(experiment, runs)
+    shown = [r for r in runs if experiment.tabulates(r.cell.row)]
+    sections = make_sections(experiment, shown)
     if not sections:
         smoke = any(r.cell.profile == UNTABULATED for r in runs)
         hint = f" ({UNTABULATED} runs are never tabulated)" if smoke else ""
+        if len(shown) < len(runs):
+            hint = " of its own rows, which alone it tabulates"
         raise _no_runs(results, experiment.name, hint)
     return sections
 

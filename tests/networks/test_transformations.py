@@ -1,5 +1,7 @@
 """What others make of a network's code: a graph to read features from or to export, forward-mode derivatives."""
 
+import io
+
 import pytest
 import torch
 from torch import fx
@@ -39,14 +41,19 @@ def test_a_network_can_be_traced(name, options):
     ("name", "options"), [*NETWORKS, ("cifar_densenet40", {"memory_efficient": True})], ids=str
 )
 def test_a_network_can_be_traced_by_an_example(name, options, training):
-    """As TensorBoard does to draw it; a trace takes any batch."""
+    """As TensorBoard does to draw it; a trace can be saved and takes any batch."""
     network = create_network(name, **options).train(training)
     traced = torch.jit.trace(network, torch.randn(3, 3, 32, 32), check_trace=not training)
-    images = torch.randn(5, 3, 32, 32)
-    torch.testing.assert_close(traced(images), network(images))
+    file = io.BytesIO()
+    torch.jit.save(traced, file)
+    file.seek(0)
+    loaded, images = torch.jit.load(file), torch.randn(5, 3, 32, 32)
+    torch.testing.assert_close(loaded(images), network(images))
 
 
-@pytest.mark.parametrize(("name", "options"), NETWORKS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"), [*NETWORKS, ("cifar_densenet40", {"depth": 13, "memory_efficient": True})], ids=str
+)
 def test_a_network_can_be_exported(name, options):
     """For any batch, as ONNX and other formats need."""
     network = create_network(name, **options).eval()

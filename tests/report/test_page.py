@@ -17,6 +17,7 @@ from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS
 from benchmark.experiments.cifar import EXPERIMENT
 from benchmark.experiments.hypothesis import HYPOTHESIS_DIGITS, METHODS
+from benchmark.experiments.momentum import MOMENTUM_DIGITS
 from benchmark.experiments.quickstart import EXPERIMENT as QUICKSTART
 from benchmark.report.page import NAME, read_groups
 from benchmark.report.page.runs import details, run_table
@@ -210,6 +211,17 @@ def test_a_hypothesis_experiment_shows_its_tables_and_figure(results, hypothesis
     assert "linearised ADMM" in page.words("td")
     assert [image["alt"].split(".")[0] for image in page.of("img")] == ["hypothesis-digits-short"]
     assert "Hypothesis, from an earlier run" not in page.words("h2")
+
+
+@pytest.mark.parametrize(("key", "is_shown"), [("shared-5-0", True), ("feedforward:depth=2", False)])
+def test_a_momentum_experiment_shows_its_own_rows(results, hypothesis_runs, add_run, report, key, is_shown):
+    """A row that was added on the command line has runs, but no table."""
+    cell = make_cell(MOMENTUM_DIGITS, key, "digits", "short", "digits")
+    add_run(key, 4.0, experiment=MOMENTUM_DIGITS, cell=cell, data="digits")
+    page = Reader(report()[2])
+    assert ("momentum-digits-short" in page.words("h3")) == is_shown
+    assert ("Predicted and best beta" in page.words("h4")) == is_shown
+    assert any("1 of added rows" in word for word in page.words("p")) != is_shown
 
 
 def test_files_without_records_are_shown_as_such(results, add_run, report):

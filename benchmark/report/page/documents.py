@@ -40,7 +40,7 @@ EARLIER = {
     "momentum-": (
         "Momentum, from an earlier run",
         "Made by an earlier run whose records are not in this results directory.",
-        "Error and loss over beta, by depth; dotted, the beta with which heavy ball ends nearest to the minimum.",
+        "Heavy ball's distance to the minimum, error and loss over beta, by depth; dotted, where it ends nearest.",
     ),
     "speed-": (
         "Speed",

@@ -20,8 +20,11 @@ class Group:
 
     @property
     def is_tabulated(self) -> bool:
-        """Whether a run is done that is no smoke run."""
-        return any(r.status == "done" and r.cell.profile != UNTABULATED for r in self.records)
+        """Whether a run is done that is no smoke run, of a row that the report shows."""
+        return any(
+            r.status == "done" and r.cell.profile != UNTABULATED and self.experiment.tabulates(r.cell.row)
+            for r in self.records
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -33,9 +36,12 @@ class Group:
     def reason(self) -> str:
         """Why it has no table, e.g. ``2 smoke runs, 1 failed``."""
         smoke = sum(r.cell.profile == UNTABULATED for r in self.records)
-        others = Counter(r.status for r in self.records if r.cell.profile != UNTABULATED)
+        others = [r for r in self.records if r.cell.profile != UNTABULATED]
+        added = sum(not self.experiment.tabulates(r.cell.row) for r in others)
+        counts = Counter(r.status for r in others if self.experiment.tabulates(r.cell.row))
         parts = [f"{smoke} {UNTABULATED} run{'s' * (smoke != 1)}"] if smoke else []
-        return ", ".join([*parts, *(f"{others[status]} {status}" for status in STATUSES if others[status])])
+        parts += [f"{added} of added rows"] if added else []
+        return ", ".join([*parts, *(f"{counts[status]} {status}" for status in STATUSES if counts[status])])
 
 
 def read_groups(experiments: Iterable[Experiment], results: Path) -> list[Group]:
