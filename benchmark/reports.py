@@ -81,10 +81,9 @@ def _write_momentum(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.momentum_plots import write_momentum_plots
     from benchmark.report.momentum_tables import write_momentum_tables
 
-    distances = heavy_ball_distances()
-    return write_momentum_tables(experiment, results, distances) + write_momentum_plots(
-        experiment, results, distances
-    )
+    expected = heavy_ball_distances(), momentum_images_left()
+    paths = write_momentum_tables(experiment, results, *expected)
+    return paths + write_momentum_plots(experiment, results, *expected)
 
 
 def heavy_ball_distances() -> dict[float, list[float]]:
@@ -97,6 +96,30 @@ def heavy_ball_distances() -> dict[float, list[float]]:
     eigenvalues = start_eigenvalues(1 - MU).double()
     most = max(max(depths) for depths in FEEDFORWARD_DEPTHS.values())
     return {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS}
+
+
+def momentum_images_left() -> dict[str, float]:
+    """By row of the momentum experiments with feedforward networks: mean over ``SEEDS``, of images of noise.
+
+    To six digits, as written, so that tables follow from what they say.
+    """
+    import torch
+
+    from benchmark.experiments.hypothesis import SEEDS
+    from benchmark.experiments.momentum import MOMENTUM_CIFAR
+    from benchmark.theory.images_left import images_left
+    from lightning_modules.networks import create_network
+
+    images = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    left = {}
+    for row in MOMENTUM_CIFAR.rows:
+        total = 0.0
+        for seed in SEEDS:
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                total += images_left(create_network(row.network.name, **row.network.options), images)
+        left[row.key] = float(f"{total / len(SEEDS):.6g}")
+    return left
 
 
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:

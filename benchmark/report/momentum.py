@@ -29,6 +29,10 @@ class Sweep:
     depth: int
     records: Mapping[float, Mapping[int, Record]]
 
+    def row(self, beta: float) -> str:
+        """The experiment's."""
+        return f"{self.family}-{self.depth}-{beta:g}"
+
     @property
     def seeds(self) -> int:
         """How many have a run."""
@@ -47,6 +51,11 @@ class Sweep:
         """By beta, of heavy ball after as many steps as the network has."""
         count = steps(self.family, self.depth)
         return pd.Series({beta: found[count] for beta, found in distances.items()}, dtype=float)
+
+    def images_left(self, left: Mapping[str, float]) -> pd.Series | None:
+        """By beta, of ``left`` by row; None if it has no such networks."""
+        found = {beta: left.get(self.row(beta)) for beta in self.records}
+        return None if None in found.values() else pd.Series(found, dtype=float)
 
     def summary(self, quantity: str, beta: float) -> Summary | None:
         """Mean and spread over the seeds that did not diverge; None without one."""
@@ -92,9 +101,9 @@ def best_betas(results: pd.DataFrame) -> Summary | None:
     return summarize(best) if best else None
 
 
-def rank_correlations(results: pd.DataFrame, distances: pd.Series) -> Summary | None:
-    """Over seeds, Spearman's over beta of distance and result: +1, the nearer the better; None without a seed."""
-    found = _telling(results).rank(axis=1).corrwith(distances.rank(), axis=1)
+def rank_correlations(results: pd.DataFrame, expected: pd.Series) -> Summary | None:
+    """Over seeds, Spearman's over beta of what is expected and the result; None without a seed."""
+    found = _telling(results).rank(axis=1).corrwith(expected.rank(), axis=1)
     return summarize(found) if len(found) else None
 
 

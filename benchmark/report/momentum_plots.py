@@ -1,5 +1,6 @@
 """The figure of a momentum experiment, ``plots/<experiment>-<section>``: distance, error and loss over beta."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -13,11 +14,14 @@ from benchmark.report.sections import Section
 from benchmark.specs import Experiment
 
 PANEL = (3.6, 2.4)  # inches
+LEAST_LEFT = 1e-3
 ASIDE = 0.008  # of beta, so that the intervals of two depths do not hide each other
 
 
-def write_momentum_plots(experiment: Experiment, results: Path, distances: Distances) -> list[Path]:
-    """Write the figure of each section and return their paths.
+def write_momentum_plots(
+    experiment: Experiment, results: Path, distances: Distances, left: Mapping[str, float]
+) -> list[Path]:
+    """Write the figure of each section and return their paths; ``left`` is ``reports.momentum_images_left``.
 
     Raises:
         UserError: as ``read_momentum``, or the folder cannot be written.
@@ -25,12 +29,12 @@ def write_momentum_plots(experiment: Experiment, results: Path, distances: Dista
     paths = []
     with rc_context(STYLE):
         for section, sweeps, name in read_momentum(experiment, results):
-            figure = draw_momentum(section, sweeps, distances)
+            figure = draw_momentum(section, sweeps, distances, left)
             paths += write_figure(figure, Path(results) / "plots" / name)
     return paths
 
 
-def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances) -> Figure:
+def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> Figure:
     """A row for each family, a line for each depth: heavy ball's distance, and each quantity of the networks."""
     families = list(dict.fromkeys(sweep.family for sweep in sweeps))
     across = 1 + len(QUANTITIES)
@@ -38,7 +42,7 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances) -
     axes = figure.subplots(len(families), across, squeeze=False)
     for row, family in zip(axes, families, strict=True):
         members = [sweep for sweep in sweeps if sweep.family == family]
-        _draw_distances(row[0], members, distances)
+        _draw_expected(row[0], members, distances, left)
         for ax, quantity in zip(row[1:], QUANTITIES, strict=True):
             _draw_results(ax, members, quantity)
         for ax in row:
@@ -47,20 +51,25 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances) -
                 ax.axvline(beta, color=colour, linestyle=(0, (1, 1)), lw=1)
             ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
     caption = (
-        "means with 95 % intervals over seeds; one that reaches zero ends at the axis; dotted: the beta with which "
-        "heavy ball ends nearest to the minimum"
+        "heavy ball's distance to the minimum and, dashed, how much an untrained network tells images apart; means "
+        "with 95 % intervals\nover seeds, of which one that reaches zero ends at the axis; dotted: the beta with "
+        "which heavy ball ends nearest"
     )
     figure.suptitle(f"{section.experiment.title}\n{caption}", fontsize=STYLE["font.size"])
     return figure
 
 
-def _draw_distances(ax: Axes, sweeps: list[Sweep], distances: Distances) -> None:
+def _draw_expected(ax: Axes, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> None:
+    """Distances, and dashed the images left, down to where nothing can be told from them."""
     for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
         near = sweep.distances(distances)
         ax.plot(near.index, near, color=colour, lw=1.2, label=f"{sweep.depth} layers")
+        if (images := sweep.images_left(left)) is not None:
+            ax.plot(images.index, images, color=colour, lw=1.2, linestyle=(0, (4, 1.5)))
+    ax.set_ylim(bottom=max(LEAST_LEFT, ax.get_ylim()[0]))
     use_log_scale(ax)
     ax.legend()
-    ax.set_title("heavy ball's distance")
+    ax.set_title("distance, images left (dashed)")
 
 
 def _draw_results(ax: Axes, sweeps: list[Sweep], quantity: str) -> None:

@@ -95,8 +95,16 @@ class FeedforwardNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> logits (B, num_classes)."""
-        u = self.embedding(F.adaptive_avg_pool2d(images, PIXELS).flatten(1))
-        return self.classifier(self.rule(u, [self._layer(k, u) for k in range(self.depth)]))
+        return self.classifier(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> what the classifier reads, (B, n)."""
+        u = self.embed(images)
+        return self.rule(u, [self._layer(k, u) for k in range(self.depth)])
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> u, (B, n)."""
+        return self.embedding(F.adaptive_avg_pool2d(images, PIXELS).flatten(1))
 
     def _layer(self, k: int, u: Tensor) -> Transform:
         """T_k."""

@@ -32,6 +32,7 @@ from tests.report.conftest import make_cell
 TABLES = Path(__file__).parents[2] / "results" / "tables"
 DISTANCES = {beta: [1.0] * 10 + [0.5 + (beta - 0.3) ** 2] * 11 for beta in BETAS}
 """Of 10 to 20 steps: beta = 0.3 ends nearest."""
+LEFT = {f"shared-10-{beta:g}": 1 + beta for beta in BETAS}
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def errors(results):
 
 def write(results):
     """Tables, then plots."""
-    paths = write_momentum_tables(MOMENTUM_DIGITS, results, DISTANCES)
-    return paths + write_momentum_plots(MOMENTUM_DIGITS, results, DISTANCES)
+    paths = write_momentum_tables(MOMENTUM_DIGITS, results, DISTANCES, LEFT)
+    return paths + write_momentum_plots(MOMENTUM_DIGITS, results, DISTANCES, LEFT)
 
 
 def near(steps=10):
@@ -120,7 +121,7 @@ def test_where_seeds_diverged_the_difference_says_of_how_many_it_is(add, results
     fill(add, lambda beta, seed: 10 - beta - seed * beta, seeds=(0, 1))
     fill(add, lambda beta, seed: 10, seeds=(2,), betas=[beta for beta in BETAS if beta != 0.3])
     add("shared-10-0.3", None, 2, status="diverged")
-    *_, best, correlation, change = answer(write(results)[0].read_text())
+    *_, best, correlation, _, change = answer(write(results)[0].read_text())
     assert best.startswith("+0.71 [")  # 0.9 twice, and the mean of eleven that tie
     assert correlation.startswith("−0.")
     assert change == "−0.45 [−2.36, +1.46] (2)"
@@ -150,6 +151,7 @@ def test_tables_say_what_the_runs_say(add, results):
     text = paths[0].read_text()
     # the errors' minima are at 0.3 and at -0.2, the ranks agree with the distances' by 1 and by -0.031
     ranks = rank_correlations(errors(results), near())
+    left = rank_correlations(errors(results), -pd.Series({beta: LEFT[f"shared-10-{beta:g}"] for beta in BETAS}))
     assert answer(text) == [
         "shared",
         "10",
@@ -157,9 +159,10 @@ def test_tables_say_what_the_runs_say(add, results):
         "0.3",
         "+0.05 [−3.13, +3.23]",
         f"{signed(ranks.mean)} [−1.00, +1.00]",
+        f"{signed(left.mean)} [−1.00, +1.00]",
         "+0.06 [−1.85, +1.97]",
     ]
-    assert "| 0.0    | 0.590      | 10.59 ± 6.35" in text  # 10.09 and 11.09
+    assert "| 0.0    | 0.590      | 1.000         | 10.59 ± 6.35" in text  # 10.09 and 11.09
     assert "missing 2, 3, 4" in text
     runs = pd.read_csv(paths[1])
     assert len(runs) == 2 * len(BETAS)
@@ -170,13 +173,13 @@ def test_tables_say_what_the_runs_say(add, results):
 def test_a_dotted_line_shows_the_predicted_beta(add, results):
     fill(add, lambda beta, seed: 10 + beta)
     (section,) = read_sections(MOMENTUM_DIGITS, results)
-    figure = draw_momentum(section, [read(results)], DISTANCES)
+    figure = draw_momentum(section, [read(results)], DISTANCES, LEFT)
     assert [list(ax.lines[-1].get_xdata()) for ax in figure.axes] == [[0.3, 0.3]] * 3
 
 
 def test_a_few_runs_make_tables_without_answers(add, results):
     add("injected-5-0.2", 3.0)
-    assert answer(write(results)[0].read_text())[4:] == ["—", "—", "—"]
+    assert answer(write(results)[0].read_text())[4:] == ["—", "—", "—", "—"]
 
 
 def test_results_of_zero_are_drawn(add, results):
@@ -235,11 +238,16 @@ def test_the_predicted_beta_grows_with_the_layers():
 
 @pytest.mark.parametrize("name", ["momentum-digits-short", "momentum-cifar-short-jpeg-copy"])
 def test_the_committed_answers_follow_from_the_committed_runs(name):
+    runs = pd.read_csv(TABLES / f"{name}-runs.csv")
     sweeps = [
-        Sweep(*place, {beta: committed(runs) for beta, runs in lines.groupby("beta")})
-        for place, lines in pd.read_csv(TABLES / f"{name}-runs.csv").groupby(["family", "layers"], sort=False)
+        Sweep(*place, {beta: committed(found) for beta, found in lines.groupby("beta")})
+        for place, lines in runs.groupby(["family", "layers"], sort=False)
     ]
-    assert answers(sweeps, heavy_ball_distances()) in (TABLES / f"{name}.md").read_text()
+    left = {
+        f"{run['family']}-{run['layers']}-{run['beta']:g}": run["images left"]
+        for run in runs.dropna(subset="images left").to_dict("records")
+    }
+    assert answers(sweeps, heavy_ball_distances(), left) in (TABLES / f"{name}.md").read_text()
 
 
 def committed(runs):

@@ -5,12 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
-from torch import nn
 
 from benchmark.experiments.hypothesis import METHODS, MU
-from benchmark.experiments.momentum import MOMENTUM_DIGITS
-from benchmark.reports import heavy_ball_distances, method_speeds
+from benchmark.reports import method_speeds
 from benchmark.theory.speed import LIMITS, distances
 from lightning_modules.networks import create_network
 from lightning_modules.networks.feedforward import start_eigenvalues
@@ -53,23 +50,6 @@ def test_the_networks_start_with_these_eigenvalues():
     weight = create_network("feedforward", depth=1, norm=1 - MU).weights[0].weight.detach()
     found = torch.linalg.eigvalsh(((weight + weight.T) / 2).double())
     torch.testing.assert_close(found, start_eigenvalues(1 - MU).double(), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("depth", [5, 10, 20])
-def test_the_nearer_to_the_minimum_the_less_is_left_of_an_image(depth):
-    """At the start of ``shared``: how much the last layer differs over images goes with the distance."""
-    distances = heavy_ball_distances()
-    images = torch.randn(128, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    spread = {}
-    for beta in distances:
-        torch.manual_seed(0)
-        network = create_network(
-            **MOMENTUM_DIGITS.row(f"shared-{depth}-{beta:g}").network.options, name="feedforward"
-        )
-        network.classifier = nn.Identity()
-        with torch.no_grad():
-            spread[beta] = float(network(images).var(0).mean())
-    assert spearmanr(list(spread.values()), [found[depth] for found in distances.values()]).statistic > 0.9
 
 
 def test_speeds_of_all_methods():

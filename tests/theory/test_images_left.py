@@ -1,0 +1,33 @@
+"""What untrained networks have left of their images: the recurrence written out, and the methods' distances."""
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from benchmark.experiments.momentum import BETAS
+from benchmark.reports import heavy_ball_distances, momentum_images_left
+from benchmark.theory.images_left import images_left
+from lightning_modules.networks import create_network
+
+
+def test_by_hand():
+    """Small images, of which tanh is the identity: three layers of heavy ball on what tells them apart."""
+    network = create_network("feedforward", method="heavy_ball", coefficients="fixed", beta=0.5, depth=3)
+    images = 1e-4 * torch.randn(8, 3, 8, 8)
+    weight = (network.weights[0].weight + network.weights[0].weight.T) / 2
+    before = images.flatten(1) @ network.embedding.weight.T
+    x = before = before - before.mean(0)
+    history = x
+    torch.nn.init.zeros_(network.embedding.bias)
+    for _ in range(3):
+        x, history = x @ weight + 0.5 * (x - history), x
+    assert images_left(network, images) == pytest.approx(float(x.norm() / before.norm()), rel=1e-4)
+
+
+def test_where_images_share_the_minimum_the_nearer_to_it_the_less_is_left():
+    left, distances = momentum_images_left(), heavy_ball_distances()
+    assert left == momentum_images_left()
+    for depth in (5, 10, 20):
+        found = [left[f"shared-{depth}-{beta:g}"] for beta in BETAS]
+        assert spearmanr(found, [distances[beta][depth] for beta in BETAS]).statistic > 0.9
+        assert min(left[f"injected-{depth}-{beta:g}"] for beta in BETAS) > 1
