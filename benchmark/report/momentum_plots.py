@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.figures import OKABE_ITO, STYLE, use_log_scale, write_figure
+from benchmark.report.figures import DASHES, OKABE_ITO, STYLE, use_log_scale, write_figure
 from benchmark.report.hypothesis import QUANTITIES
 from benchmark.report.momentum import Distances, Sweep, predicted_beta, read_momentum
 from benchmark.report.sections import Section
@@ -48,7 +48,7 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, l
         for ax in row:
             for sweep, colour in zip(members, OKABE_ITO, strict=False):
                 beta = predicted_beta(sweep.distances(distances))
-                ax.axvline(beta, color=colour, linestyle=(0, (1, 1)), lw=1)
+                ax.axvline(beta, color=colour, linestyle=DASHES[2], lw=1)
             ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
     caption = (
         "heavy ball's distance to the minimum and, dashed, how much an untrained network tells images apart; means "
@@ -61,12 +61,15 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, l
 
 def _draw_expected(ax: Axes, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> None:
     """Distances, and dashed the images left, down to where nothing can be told from them."""
+    values: list[float] = []
     for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
-        near = sweep.distances(distances)
+        near, images = sweep.distances(distances), sweep.images_left(left)
         ax.plot(near.index, near, color=colour, lw=1.2, label=f"{sweep.depth} layers")
-        if (images := sweep.images_left(left)) is not None:
-            ax.plot(images.index, images, color=colour, lw=1.2, linestyle=(0, (4, 1.5)))
-    ax.set_ylim(bottom=max(LEAST_LEFT, ax.get_ylim()[0]))
+        values += near.tolist()
+        if images is not None:
+            ax.plot(images.index, images, color=colour, lw=1.2, linestyle=DASHES[1])
+            values += images.tolist()
+    ax.set_ylim(max(LEAST_LEFT, min(values) * 0.9), max(values) * 1.1)
     use_log_scale(ax)
     ax.legend()
     ax.set_title("distance, images left (dashed)")
