@@ -1,11 +1,13 @@
 """Tables, plots and the page, made from records as a command asks. Imports no torch until it must."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
 from benchmark.experiments import EXPERIMENTS
-from benchmark.specs import Experiment
+from benchmark.specs import Experiment, Row
 
 if TYPE_CHECKING:
     from benchmark.report.hypothesis import Speed
@@ -63,16 +65,21 @@ def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
     return paths + write_hypothesis_plots(experiment, results, speeds, titles)
 
 
-def method_speeds() -> dict[str, "Speed"]:
+@cache
+def method_speeds() -> Mapping[str, "Speed"]:
     """Of the hypothesis' methods, on the quadratic that its networks' W has at the start."""
-    from benchmark.experiments.hypothesis import DEPTHS, METHODS, MU
-    from benchmark.report.hypothesis import Speed
+    from benchmark.experiments.hypothesis import DEPTHS, FEEDFORWARD, METHODS, MU
+    from benchmark.report.hypothesis import Speed, place_of
     from benchmark.theory.speed import LIMITS, distances
     from lightning_modules.networks.feedforward import start_eigenvalues
 
     eigenvalues = start_eigenvalues(1 - MU).double()
+    left: dict[str, dict[tuple[str, int], float]] = {name: {} for name in METHODS}
+    for row in FEEDFORWARD:
+        family, method, depth = place_of(row.key)
+        left[method][family, depth] = _images_left(row)
     return {
-        name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)))
+        name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)), left[name])
         for name, constants in METHODS.items()
     }
 
@@ -98,28 +105,20 @@ def heavy_ball_distances() -> dict[float, list[float]]:
     return {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS}
 
 
-def momentum_images_left() -> dict[str, float]:
-    """By row of the momentum experiments with feedforward networks: mean over ``SEEDS``, of images of noise.
-
-    To six digits, as written, so that tables follow from what they say.
-    """
-    import torch
-
-    from benchmark.experiments.hypothesis import SEEDS
+@cache
+def momentum_images_left() -> Mapping[str, float]:
+    """By row of the momentum experiments with feedforward networks."""
     from benchmark.experiments.momentum import MOMENTUM_CIFAR
-    from benchmark.theory.images_left import images_left
+
+    return {row.key: _images_left(row) for row in MOMENTUM_CIFAR.rows}
+
+
+def _images_left(row: Row) -> float:
+    from benchmark.experiments.hypothesis import SEEDS
+    from benchmark.theory.images_left import images_left_at_start
     from lightning_modules.networks import create_network
 
-    images = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    left = {}
-    for row in MOMENTUM_CIFAR.rows:
-        total = 0.0
-        for seed in SEEDS:
-            with torch.random.fork_rng([]):
-                torch.manual_seed(seed)
-                total += images_left(create_network(row.network.name, **row.network.options), images)
-        left[row.key] = float(f"{total / len(SEEDS):.6g}")
-    return left
+    return images_left_at_start(lambda: create_network(row.network.name, **row.network.options), SEEDS)
 
 
 def _write_comparison(experiment: Experiment, results: Path) -> list[Path]:

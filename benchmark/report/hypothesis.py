@@ -3,8 +3,9 @@
 The rows of a hypothesis experiment are ``<family>-<method>-<depth>``.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -37,11 +38,19 @@ QUANTITIES: dict[str, tuple[Quantity, int]] = {
 class Speed:
     """A method's on a quadratic: the limit of the distance's factor for one layer, and the distances themselves.
 
-    ``distances[k]`` is that of k layers, over that of none.
+    ``distances[k]`` is that of k layers, over that of none. ``images_left`` is no speed, but what is expected
+    beside it (``theory.images_left``), by family and depth of feedforward networks.
     """
 
     factor: float
     distances: Sequence[float]
+    images_left: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+
+def place_of(row: str) -> tuple[str, str, int]:
+    """Family, method and depth."""
+    family, method, depth = row.split("-")
+    return family, method, int(depth)
 
 
 def steps(family: str, depth: int) -> int:
@@ -49,11 +58,13 @@ def steps(family: str, depth: int) -> int:
     return (depth - 2) // 6 if family == "convolutional" else depth
 
 
-MEASURES: dict[str, Callable[[Speed, int], float]] = {
-    "limiting factor": lambda speed, steps: speed.factor,
-    "distance at the depth": lambda speed, steps: speed.distances[steps],
+MEASURES: dict[str, Callable[[Speed, str, int], float]] = {
+    "limiting factor": lambda speed, family, depth: speed.factor,
+    "distance at the depth": lambda speed, family, depth: speed.distances[steps(family, depth)],
+    "images left": lambda speed, family, depth: -speed.images_left.get((family, depth), math.nan),
 }
-"""What "fast" means: of a method, in the long run or after as many steps as the network has."""
+"""What "fast" means: of a method, in the long run or after as many steps as the network has; and the less the more
+of its images an untrained network has left. NaN: of other networks."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,8 @@ def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]
     """The section's records by family, method and depth."""
     records: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for record in section.records:
-        family, method, depth = record.cell.row.split("-")
-        records.setdefault(family, {}).setdefault((method, int(depth)), []).append(record)
+        family, method, depth = place_of(record.cell.row)
+        records.setdefault(family, {}).setdefault((method, depth), []).append(record)
     order = {row.key.split("-")[0]: None for row in section.experiment.rows}
     return [
         Family(
@@ -120,15 +131,15 @@ def correlations(
 ) -> dict[str, RankCorrelation | None]:
     """Rank correlation over methods of ``measure`` and mean ``quantity``, by depth; "all" is of mean ranks.
 
-    Positive: the faster the method, the smaller the quantity. Methods without a finished run at a depth are left
-    out there; None where fewer than two remain or all agree.
+    Positive: the faster the method (or the more is left), the smaller the quantity. Methods without a finished run
+    at a depth are left out there; None where fewer than two remain or all agree.
     """
     slowness, results = {}, {}
     for depth in family.depths:
         found = {m: s.mean for m in family.methods if (s := family.summary(m, depth, quantity))}
         results[depth] = pd.Series(found, dtype=float)
-        count = steps(family.name, depth)
-        slowness[depth] = pd.Series({m: MEASURES[measure](speeds[m], count) for m in found}, dtype=float)
+        expected = {m: MEASURES[measure](speeds[m], family.name, depth) for m in found}
+        slowness[depth] = pd.Series(expected, dtype=float).dropna()
     ranks = [pd.DataFrame(side).dropna().rank().mean(axis=1) for side in (slowness, results)]
     return {
         **{str(depth): _correlate(slowness[depth], results[depth]) for depth in family.depths},

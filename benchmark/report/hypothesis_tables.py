@@ -47,7 +47,7 @@ def hypothesis_text(
     parts = [
         f"# {section.experiment.title}",
         "## Rank correlation of speed and result",
-        _answers(families, speeds),
+        answers(families, speeds),
     ]
     for family in families:
         for quantity in QUANTITIES:
@@ -58,9 +58,12 @@ def hypothesis_text(
         "of the distance to the minimum for one layer; methods with the same limit share a rank) or at the depth "
         "(distance after as many steps as the network has; a convolutional one, in a stage; root mean square over "
         "starts). The two rank the methods differently, since momentum pays after many steps.",
-        "Rank correlation (Spearman) over methods of speed and mean, with the interval of Bonett and Wright; +1: "
-        "the faster the better; (n) where all runs of some methods diverged; — too few methods, or all the same. "
-        "All depths: ranks averaged. The interval takes these methods for a sample of all methods.",
+        "Images left: no speed, but how much the last layer of an untrained network differs over images of "
+        "noise, over what its first one is given.",
+        "Rank correlation (Spearman) over methods of what is expected and the mean, with the interval of Bonett "
+        "and Wright; +1: the faster (the more left) the better; (n) where all runs of some methods diverged; — too "
+        "few methods, all the same, or other networks. All depths: ranks averaged. The interval takes these "
+        "methods for a sample of all methods.",
         "Linearised ADMM takes two gradients in a layer, at twice the multiply-adds.",
         "Last epoch's results, never the best.",
         *section_notes(section, []),
@@ -95,7 +98,8 @@ def mean_text(summary: Summary | None, decimals: int, seeds: int, diverged: int)
     return f"{summary.mean:.{decimals}f}{spread}{count}" + (f", {diverged} diverged" if diverged else "")
 
 
-def _answers(families: list[Family], speeds: Mapping[str, Speed]) -> str:
+def answers(families: list[Family], speeds: Mapping[str, Speed]) -> str:
+    """The rank correlations of each family, quantity and measure, as Markdown."""
     depths = [*map(str, sorted({depth for family in families for depth in family.depths})), "all"]
     lines = []
     for family in families:
@@ -103,7 +107,7 @@ def _answers(families: list[Family], speeds: Mapping[str, Speed]) -> str:
             for measure in MEASURES:
                 found = correlations(family, speeds, measure, quantity)
                 texts = {_depth_title(d): _correlation_text(found.get(d), len(family.methods)) for d in depths}
-                lines.append({"family": family.name, "quantity": quantity, "speed": measure, **texts})
+                lines.append({"family": family.name, "quantity": quantity, "expected from": measure, **texts})
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
@@ -129,6 +133,7 @@ def _networks(families: Iterable[Family], speeds: Mapping[str, Speed]) -> list[d
                     "method": method,
                     "layers": depth,
                     "factor a layer": speeds[method].factor,
+                    "images left": speeds[method].images_left.get((family.name, depth)),
                 }
                 row |= {"n": len(family.done(method, depth)), "diverged": family.diverged(method, depth)}
                 for quantity in QUANTITIES:

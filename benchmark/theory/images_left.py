@@ -1,9 +1,24 @@
 """How much of what tells images apart a feedforward network has left in its last layer, before it is trained."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
-from lightning_modules.networks.feedforward import FeedforwardNetwork
+from lightning_modules.networks.feedforward import PIXELS, FeedforwardNetwork
+
+IMAGES = 256
+
+
+def images_left_at_start(create: Callable[[], FeedforwardNetwork], seeds: Sequence[int]) -> float:
+    """Mean over the networks' seeds, of the same images of noise; to six digits, as tables have it."""
+    images = torch.randn(IMAGES, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(0))
+    total = 0.0
+    for seed in seeds:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            total += images_left(create(), images)
+    return float(f"{total / len(seeds):.6g}")
 
 
 def images_left(network: FeedforwardNetwork, images: Tensor) -> float:
