@@ -39,10 +39,13 @@ class Sweep:
         return len({seed for found in self.records.values() for seed in found})
 
     def results(self, quantity: str) -> pd.DataFrame:
-        """A line a seed, a column a beta: infinite where a run diverged, NaN where none was made."""
+        """A line a seed, a column a beta: infinite where a run diverged, NaN where none was made.
+
+        To six digits, as the table of runs has them, so that answers follow from it.
+        """
         read, _ = QUANTITIES[quantity]
         values = {
-            beta: {seed: read(r) if r.status == "done" else np.inf for seed, r in found.items()}
+            beta: {seed: float(f"{read(r):.6g}") if r.status == "done" else np.inf for seed, r in found.items()}
             for beta, found in self.records.items()
         }
         return pd.DataFrame(values, dtype=float).sort_index(axis=0).sort_index(axis=1)

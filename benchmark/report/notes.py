@@ -212,10 +212,14 @@ def _seeds(section: Section) -> list[str]:
             if lacking and section.of(row, dataset):
                 missing.setdefault((dataset, lacking), []).append(row)
     return [
-        f"{', '.join(rows)} on {data_label(dataset)}: {len(asked) - len(lacking)} of {len(asked)} seeds "
+        f"{_rows_text(section, rows)} on {data_label(dataset)}: {len(asked) - len(lacking)} of {len(asked)} seeds "
         f"(missing {_list(lacking)})"
         for (dataset, lacking), rows in missing.items()
     ]
+
+
+def _rows_text(section: Section, rows: list[str]) -> str:
+    return "All rows" if 1 < len(rows) == len(section.rows) else ", ".join(rows)
 
 
 def _not_done(section: Section) -> list[str]:
