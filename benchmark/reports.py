@@ -11,6 +11,7 @@ from benchmark.specs import Experiment, Row
 
 if TYPE_CHECKING:
     from benchmark.report.hypothesis import Speed
+    from benchmark.report.momentum import Expected
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 
@@ -88,29 +89,27 @@ def _write_momentum(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.momentum_plots import write_momentum_plots
     from benchmark.report.momentum_tables import write_momentum_tables
 
-    expected = heavy_ball_distances(), momentum_images_left()
-    paths = write_momentum_tables(experiment, results, *expected)
-    return paths + write_momentum_plots(experiment, results, *expected)
+    expected = expected_of_momentum()
+    paths = write_momentum_tables(experiment, results, expected)
+    return paths + write_momentum_plots(experiment, results, expected)
 
 
-def heavy_ball_distances() -> dict[float, list[float]]:
-    """Of the momentum experiment's values of beta, on the quadratic that its networks' W has at the start."""
+@cache
+def expected_of_momentum() -> "Expected":
+    """On the quadratic that the momentum experiments' networks have in W at the start, and of these networks."""
     from benchmark.experiments.hypothesis import FIXED, MU
-    from benchmark.experiments.momentum import BETAS, FEEDFORWARD_DEPTHS
-    from benchmark.theory.speed import distances
+    from benchmark.experiments.momentum import BETAS, FEEDFORWARD_DEPTHS, MOMENTUM_CIFAR
+    from benchmark.report.momentum import Expected
+    from benchmark.theory.speed import distances, heavy_ball_limit
     from lightning_modules.networks.feedforward import start_eigenvalues
 
     eigenvalues = start_eigenvalues(1 - MU).double()
     most = max(max(depths) for depths in FEEDFORWARD_DEPTHS.values())
-    return {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS}
-
-
-@cache
-def momentum_images_left() -> Mapping[str, float]:
-    """By row of the momentum experiments with feedforward networks."""
-    from benchmark.experiments.momentum import MOMENTUM_CIFAR
-
-    return {row.key: _images_left(row) for row in MOMENTUM_CIFAR.rows}
+    return Expected(
+        {beta: heavy_ball_limit(beta, eigenvalues) for beta in BETAS},
+        {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS},
+        {row.key: _images_left(row) for row in MOMENTUM_CIFAR.rows},
+    )
 
 
 def _images_left(row: Row) -> float:

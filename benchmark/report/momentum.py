@@ -17,8 +17,20 @@ from benchmark.report.sections import Section, read_sections
 from benchmark.report.statistics import PairedDifference, Summary, paired_difference, summarize
 from benchmark.specs import Experiment
 
-Distances = Mapping[float, Sequence[float]]
-"""By beta, of heavy ball after 0, 1, ... steps: ``theory.speed.distances``."""
+
+@dataclass(frozen=True)
+class Expected:
+    """What the results are set beside: heavy ball's speed by beta, and images left by row.
+
+    Attributes:
+        limits: ``theory.speed.heavy_ball_limit``.
+        distances: after 0, 1, ... steps (``theory.speed.distances``).
+        images_left: ``theory.images_left``, of the rows with feedforward networks.
+    """
+
+    limits: Mapping[float, float]
+    distances: Mapping[float, Sequence[float]]
+    images_left: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,14 +62,14 @@ class Sweep:
         }
         return pd.DataFrame(values, dtype=float).sort_index(axis=0).sort_index(axis=1)
 
-    def distances(self, distances: Distances) -> pd.Series:
+    def distances(self, expected: Expected) -> pd.Series:
         """By beta, of heavy ball after as many steps as the network has."""
         count = steps(self.family, self.depth)
-        return pd.Series({beta: found[count] for beta, found in distances.items()}, dtype=float)
+        return pd.Series({beta: found[count] for beta, found in expected.distances.items()}, dtype=float)
 
-    def images_left(self, left: Mapping[str, float]) -> pd.Series | None:
-        """By beta, of ``left`` by row; None if it has no such networks."""
-        found = {beta: left.get(self.row(beta)) for beta in self.records}
+    def images_left(self, expected: Expected) -> pd.Series | None:
+        """By beta; None if it has no such networks."""
+        found = {beta: expected.images_left.get(self.row(beta)) for beta in self.records}
         return None if None in found.values() else pd.Series(found, dtype=float)
 
     def summary(self, quantity: str, beta: float) -> Summary | None:
@@ -104,9 +116,9 @@ def best_betas(results: pd.DataFrame) -> Summary | None:
     return summarize(best) if best else None
 
 
-def rank_correlations(results: pd.DataFrame, expected: pd.Series) -> Summary | None:
-    """Over seeds, Spearman's over beta of what is expected and the result; None without a seed."""
-    found = _telling(results).rank(axis=1).corrwith(expected.rank(), axis=1)
+def rank_correlations(results: pd.DataFrame, measure: pd.Series) -> Summary | None:
+    """Over seeds, Spearman's over beta of the measure and the result; None without a seed."""
+    found = _telling(results).rank(axis=1).corrwith(measure.rank(), axis=1)
     return summarize(found) if len(found) else None
 
 

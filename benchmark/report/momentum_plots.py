@@ -1,6 +1,5 @@
 """The figure of a momentum experiment, ``plots/<experiment>-<section>``: distance, error and loss over beta."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmark.report.figures import DASHES, OKABE_ITO, STYLE, use_log_scale, write_figure
 from benchmark.report.hypothesis import QUANTITIES
-from benchmark.report.momentum import Distances, Sweep, predicted_beta, read_momentum
+from benchmark.report.momentum import Expected, Sweep, predicted_beta, read_momentum
 from benchmark.report.sections import Section
 from benchmark.specs import Experiment
 
@@ -18,10 +17,8 @@ LEAST_LEFT = 1e-3
 ASIDE = 0.008  # of beta, so that the intervals of two depths do not hide each other
 
 
-def write_momentum_plots(
-    experiment: Experiment, results: Path, distances: Distances, left: Mapping[str, float]
-) -> list[Path]:
-    """Write the figure of each section and return their paths; ``left`` is ``reports.momentum_images_left``.
+def write_momentum_plots(experiment: Experiment, results: Path, expected: Expected) -> list[Path]:
+    """Write the figure of each section and return their paths.
 
     Raises:
         UserError: as ``read_momentum``, or the folder cannot be written.
@@ -29,12 +26,12 @@ def write_momentum_plots(
     paths = []
     with rc_context(STYLE):
         for section, sweeps, name in read_momentum(experiment, results):
-            figure = draw_momentum(section, sweeps, distances, left)
+            figure = draw_momentum(section, sweeps, expected)
             paths += write_figure(figure, Path(results) / "plots" / name)
     return paths
 
 
-def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> Figure:
+def draw_momentum(section: Section, sweeps: list[Sweep], expected: Expected) -> Figure:
     """A row for each family, a line for each depth: heavy ball's distance, and each quantity of the networks."""
     families = list(dict.fromkeys(sweep.family for sweep in sweeps))
     across = 1 + len(QUANTITIES)
@@ -42,12 +39,12 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, l
     axes = figure.subplots(len(families), across, squeeze=False)
     for row, family in zip(axes, families, strict=True):
         members = [sweep for sweep in sweeps if sweep.family == family]
-        _draw_expected(row[0], members, distances, left)
+        _draw_expected(row[0], members, expected)
         for ax, quantity in zip(row[1:], QUANTITIES, strict=True):
             _draw_results(ax, members, quantity)
         for ax in row:
             for sweep, colour in zip(members, OKABE_ITO, strict=False):
-                beta = predicted_beta(sweep.distances(distances))
+                beta = predicted_beta(sweep.distances(expected))
                 ax.axvline(beta, color=colour, linestyle=DASHES[2], lw=1)
             ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
     caption = (
@@ -59,11 +56,11 @@ def draw_momentum(section: Section, sweeps: list[Sweep], distances: Distances, l
     return figure
 
 
-def _draw_expected(ax: Axes, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> None:
+def _draw_expected(ax: Axes, sweeps: list[Sweep], expected: Expected) -> None:
     """Distances, and dashed the images left, down to where nothing can be told from them."""
     values: list[float] = []
     for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
-        near, images = sweep.distances(distances), sweep.images_left(left)
+        near, images = sweep.distances(expected), sweep.images_left(expected)
         ax.plot(near.index, near, color=colour, lw=1.2, label=f"{sweep.depth} layers")
         values += near.tolist()
         if images is not None:

@@ -3,7 +3,7 @@
 ``tables/<experiment>-<section>.md``; ``-runs.csv`` has a line a run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchmark.report.hypothesis import ERROR, QUANTITIES
 from benchmark.report.hypothesis_tables import mean_text
 from benchmark.report.layout import MINUS, NOTHING, difference_text, signed
 from benchmark.report.momentum import (
-    Distances,
+    Expected,
     Sweep,
     best_betas,
     difference,
@@ -29,29 +29,27 @@ from benchmark.report.statistics import CONFIDENCE, Summary
 from benchmark.specs import Experiment
 
 
-def write_momentum_tables(
-    experiment: Experiment, results: Path, distances: Distances, left: Mapping[str, float]
-) -> list[Path]:
-    """Write the tables of each section and return their paths; ``left`` is ``reports.momentum_images_left``.
+def write_momentum_tables(experiment: Experiment, results: Path, expected: Expected) -> list[Path]:
+    """Write the tables of each section and return their paths.
 
     Raises:
         UserError: as ``read_momentum``, or the folder cannot be written.
     """
     paths = []
     for section, sweeps, name in read_momentum(experiment, results):
-        runs = pd.DataFrame(_runs(sweeps, left)).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        texts = {f"{name}.md": momentum_text(section, sweeps, distances, left), f"{name}-runs.csv": runs}
+        runs = pd.DataFrame(_runs(sweeps, expected)).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        texts = {f"{name}.md": momentum_text(section, sweeps, expected), f"{name}-runs.csv": runs}
         for file, text in texts.items():
             paths.append(Path(results) / "tables" / file)
             write_atomically(paths[-1], text)
     return paths
 
 
-def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances, left: Mapping[str, float]) -> str:
+def momentum_text(section: Section, sweeps: list[Sweep], expected: Expected) -> str:
     """The answers and the results as Markdown."""
-    parts = [f"# {section.experiment.title}", "## Predicted and best beta", answers(sweeps, distances, left)]
+    parts = [f"# {section.experiment.title}", "## Predicted and best beta", answers(sweeps, expected)]
     for sweep in sweeps:
-        parts += [f"## {sweep.family}, {sweep.depth} layers", _results(sweep, distances, left)]
+        parts += [f"## {sweep.family}, {sweep.depth} layers", _results(sweep, expected)]
     notes = [
         f"Mean with its {CONFIDENCE * 100:g} % t interval over seeds, in the tables of results as ± half of it; "
         "(n) where seeds are missing or diverged.",
@@ -60,10 +58,11 @@ def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances, l
         "convolutional one, in a stage). Distance: root mean square over starts, 1 before the first step.",
         "Best beta: the one with the smallest result, by seed; the mean of those that tie. At an end of those "
         "tried it is a bound.",
-        "Rank correlation (Spearman) over beta, by seed. Distance: of that distance and the result; +1: the nearer "
-        "the better. Images left: of how much the last layer of the untrained network differs over images of "
-        "noise, over what its first one is given, and the result; +1: the more is left the better. Intervals end "
-        "where it does, at −1 and +1.",
+        "Limit: of the factor by which a step shortens that distance.",
+        "Images left: how much the last layer of the untrained network differs over images of noise (of three "
+        "channels, on all data), over what its first one is given.",
+        "Rank correlations (Spearman) over beta, by seed, of these three and the result; +1: the nearer, the "
+        "faster, the more is left the better. Intervals end where they do, at −1 and +1.",
         "Difference: test error at the predicted beta minus that at 0, gradient descent, in percentage points, "
         "paired by seed; below 0 momentum helps.",
         "A run that diverged ranks last, and the difference leaves its seed out; a seed without every beta counts "
@@ -74,12 +73,12 @@ def momentum_text(section: Section, sweeps: list[Sweep], distances: Distances, l
     return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def answers(sweeps: Iterable[Sweep], distances: Distances, left: Mapping[str, float]) -> str:
+def answers(sweeps: Iterable[Sweep], expected: Expected) -> str:
     """For each sweep and quantity predicted and best beta, the rank correlation and the difference: Markdown."""
     lines = []
     for sweep in sweeps:
-        near = sweep.distances(distances)
-        beta, images = predicted_beta(near), sweep.images_left(left)
+        near, images = sweep.distances(expected), sweep.images_left(expected)
+        beta, limits = predicted_beta(near), pd.Series(expected.limits)
         for quantity in QUANTITIES:
             results = sweep.results(quantity)
             paired = difference(results, beta) if quantity == ERROR else None
@@ -91,6 +90,7 @@ def answers(sweeps: Iterable[Sweep], distances: Distances, left: Mapping[str, fl
                     "predicted beta": _beta(beta),
                     "best beta": _interval(best_betas(results), sweep.seeds),
                     "correlation with distance": _correlation(sweep, quantity, near),
+                    "with limit": _correlation(sweep, quantity, limits),
                     "with images left": _correlation(sweep, quantity, None if images is None else -images),
                     "difference to beta = 0": difference_text(paired) + _count(paired, sweep.seeds),
                 }
@@ -98,8 +98,8 @@ def answers(sweeps: Iterable[Sweep], distances: Distances, left: Mapping[str, fl
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
-def _correlation(sweep: Sweep, quantity: str, expected: pd.Series | None) -> str:
-    found = None if expected is None else rank_correlations(sweep.results(quantity), expected)
+def _correlation(sweep: Sweep, quantity: str, measure: pd.Series | None) -> str:
+    found = None if measure is None else rank_correlations(sweep.results(quantity), measure)
     return _interval(found, sweep.seeds, most=1)
 
 
@@ -123,12 +123,13 @@ def _count(value: object, seeds: int) -> str:
     return f" ({n})" if 1 < n < seeds else ""
 
 
-def _results(sweep: Sweep, distances: Distances, left: Mapping[str, float]) -> str:
-    near, images = sweep.distances(distances), sweep.images_left(left)
+def _results(sweep: Sweep, expected: Expected) -> str:
+    near, images = sweep.distances(expected), sweep.images_left(expected)
     lines = [
         {
             "beta": _beta(beta),
             "distance": f"{near[beta]:.3f}",
+            "limit": f"{expected.limits[beta]:.3f}",
             "images left": NOTHING if images is None else f"{images[beta]:.3f}",
             **{
                 quantity: mean_text(sweep.summary(quantity, beta), decimals, sweep.seeds, sweep.diverged(beta))
@@ -141,7 +142,7 @@ def _results(sweep: Sweep, distances: Distances, left: Mapping[str, float]) -> s
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
-def _runs(sweeps: Iterable[Sweep], left: Mapping[str, float]) -> list[dict]:
+def _runs(sweeps: Iterable[Sweep], expected: Expected) -> list[dict]:
     """A line a run; one that diverged has no results."""
     return [
         {
@@ -149,7 +150,7 @@ def _runs(sweeps: Iterable[Sweep], left: Mapping[str, float]) -> list[dict]:
             "layers": sweep.depth,
             "beta": beta,
             "seed": seed,
-            "images left": left.get(sweep.row(beta)),
+            "images left": expected.images_left.get(sweep.row(beta)),
             "status": record.status,
             **{q: read(record) if record.status == "done" else np.nan for q, (read, _) in QUANTITIES.items()},
             "parameters": record.result.get("parameters"),

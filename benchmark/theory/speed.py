@@ -42,6 +42,13 @@ the long run both are slower than gradient descent.
 """
 
 
+def heavy_ball_limit(beta: float, eigenvalues: Tensor) -> float:
+    """The factor's limit at any beta: the largest root of r^2 - (w + beta) r + beta over eigenvalues w of W."""
+    w = eigenvalues.to(torch.complex128)
+    root = ((w + beta) ** 2 - 4 * beta).sqrt()
+    return float(torch.stack([w + beta + root, w + beta - root]).abs().max()) / 2
+
+
 def distances(method: str, constants: Mapping[str, Any], eigenvalues: Tensor, layers: int) -> list[float]:
     """|z_k - z*| / |z_0 - z*| for k = 0, ..., ``layers``: the root mean square over starts in all directions.
 

@@ -1,5 +1,6 @@
 """The answer follows from the records: each seed's best beta, its rank correlation and the difference."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from benchmark.experiments.momentum import BETAS, MOMENTUM_CIFAR, MOMENTUM_DIGIT
 from benchmark.report.hypothesis import ERROR
 from benchmark.report.layout import signed
 from benchmark.report.momentum import (
+    Expected,
     Sweep,
     best_betas,
     difference,
@@ -25,7 +27,7 @@ from benchmark.report.momentum import (
 from benchmark.report.momentum_plots import draw_momentum, write_momentum_plots
 from benchmark.report.momentum_tables import answers, write_momentum_tables
 from benchmark.report.sections import read_sections
-from benchmark.reports import heavy_ball_distances
+from benchmark.reports import expected_of_momentum
 from lightning_modules.networks import create_network
 from tests.report.conftest import make_cell
 
@@ -33,6 +35,7 @@ TABLES = Path(__file__).parents[2] / "results" / "tables"
 DISTANCES = {beta: [1.0] * 10 + [0.5 + (beta - 0.3) ** 2] * 11 for beta in BETAS}
 """Of 10 to 20 steps: beta = 0.3 ends nearest."""
 LEFT = {f"shared-10-{beta:g}": 1 + beta for beta in BETAS}
+EXPECTED = Expected({beta: 1 - beta for beta in BETAS}, DISTANCES, LEFT)
 
 
 @pytest.fixture
@@ -64,8 +67,8 @@ def errors(results):
 
 def write(results):
     """Tables, then plots."""
-    paths = write_momentum_tables(MOMENTUM_DIGITS, results, DISTANCES, LEFT)
-    return paths + write_momentum_plots(MOMENTUM_DIGITS, results, DISTANCES, LEFT)
+    paths = write_momentum_tables(MOMENTUM_DIGITS, results, EXPECTED)
+    return paths + write_momentum_plots(MOMENTUM_DIGITS, results, EXPECTED)
 
 
 def near(steps=10):
@@ -121,7 +124,7 @@ def test_where_seeds_diverged_the_difference_says_of_how_many_it_is(add, results
     fill(add, lambda beta, seed: 10 - beta - seed * beta, seeds=(0, 1))
     fill(add, lambda beta, seed: 10, seeds=(2,), betas=[beta for beta in BETAS if beta != 0.3])
     add("shared-10-0.3", None, 2, status="diverged")
-    *_, best, correlation, _, change = answer(write(results)[0].read_text())
+    *_, best, correlation, _, _, change = answer(write(results)[0].read_text())
     assert best.startswith("+0.71 [")  # 0.9 twice, and the mean of eleven that tie
     assert correlation.startswith("−0.")
     assert change == "−0.45 [−2.36, +1.46] (2)"
@@ -159,10 +162,11 @@ def test_tables_say_what_the_runs_say(add, results):
         "0.3",
         "+0.05 [−3.13, +3.23]",
         f"{signed(ranks.mean)} [−1.00, +1.00]",
+        f"{signed(left.mean)} [−1.00, +1.00]",  # faster is what has more left here
         f"{signed(left.mean)} [−1.00, +1.00]",
         "+0.06 [−1.85, +1.97]",
     ]
-    assert "| 0.0    | 0.590      | 1.000         | 10.59 ± 6.35" in text  # 10.09 and 11.09
+    assert "| 0.0    | 0.590      | 1.000   | 1.000         | 10.59 ± 6.35" in text  # 10.09 and 11.09
     assert "missing 2, 3, 4" in text
     runs = pd.read_csv(paths[1])
     assert len(runs) == 2 * len(BETAS)
@@ -173,13 +177,13 @@ def test_tables_say_what_the_runs_say(add, results):
 def test_a_dotted_line_shows_the_predicted_beta(add, results):
     fill(add, lambda beta, seed: 10 + beta)
     (section,) = read_sections(MOMENTUM_DIGITS, results)
-    figure = draw_momentum(section, [read(results)], DISTANCES, LEFT)
+    figure = draw_momentum(section, [read(results)], EXPECTED)
     assert [list(ax.lines[-1].get_xdata()) for ax in figure.axes] == [[0.3, 0.3]] * 3
 
 
 def test_a_few_runs_make_tables_without_answers(add, results):
     add("injected-5-0.2", 3.0)
-    assert answer(write(results)[0].read_text())[4:] == ["—", "—", "—", "—"]
+    assert answer(write(results)[0].read_text())[4:] == ["—"] * 5
 
 
 def test_results_of_zero_are_drawn(add, results):
@@ -229,7 +233,7 @@ def test_without_momentum_it_is_gradient_descent(family):
 
 
 def test_the_predicted_beta_grows_with_the_layers():
-    found = heavy_ball_distances()
+    found = expected_of_momentum().distances
     assert list(found) == list(BETAS)
     best = [predicted_beta(pd.Series({beta: d[steps] for beta, d in found.items()})) for steps in (3, 5, 10, 20)]
     assert best == [0.3, 0.4, 0.6, 0.7]
@@ -247,7 +251,7 @@ def test_the_committed_answers_follow_from_the_committed_runs(name):
         f"{run['family']}-{run['layers']}-{run['beta']:g}": run["images left"]
         for run in runs.dropna(subset="images left").to_dict("records")
     }
-    assert answers(sweeps, heavy_ball_distances(), left) in (TABLES / f"{name}.md").read_text()
+    assert answers(sweeps, replace(expected_of_momentum(), images_left=left)) in (TABLES / f"{name}.md").read_text()
 
 
 def test_the_documented_answers_are_the_committed_ones():
@@ -256,18 +260,15 @@ def test_the_documented_answers_are_the_committed_ones():
     section = (TABLES.parents[1] / "docs" / "theory.md").read_text().split("\n## 6.")[1]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     assert len(lines) == len(found[0])
-    for family, depth, predicted, *shown in (
-        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines
-    ):
+    for family, depth, *shown in ([cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines):
         for place, answer in enumerate(found):
-            ours = answer.get((family, depth), [predicted, *["not run"] * 3])
-            assert [predicted, *shown[place::2]] == ours
+            assert shown[place::2] == answer.get((family, depth), ["not run"] * 3)
 
 
 def answers_on_error(path):
-    """By family and depth: predicted and best beta, and both correlations."""
+    """The correlations by family and depth."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in path.read_text().splitlines()]
-    return {tuple(row[:2]): row[3:7] for row in rows if len(row) == 8 and row[2] == ERROR}
+    return {tuple(row[:2]): row[5:8] for row in rows if len(row) == 9 and row[2] == ERROR}
 
 
 def committed(runs):

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.experiments.hypothesis import METHODS, MU
 from benchmark.reports import method_speeds
-from benchmark.theory.speed import LIMITS, distances
+from benchmark.theory.speed import LIMITS, distances, heavy_ball_limit
 from lightning_modules.networks import create_network
 from lightning_modules.networks.feedforward import start_eigenvalues
 from lightning_modules.networks.rules import create_rule
@@ -33,6 +33,13 @@ def test_the_limit_is_that_of_the_rule(method):
     growth = 2 ** power.get(method, 0)
     factor = (amplitude(method, 300) / amplitude(method, 150) / growth) ** (1 / 150)
     assert factor == pytest.approx(LIMITS[method](MU), abs=1e-3)
+
+
+@pytest.mark.parametrize("beta", [-0.4, 0.0, 0.5, 0.81, 0.9])
+def test_the_limit_of_any_heavy_ball_is_the_spectral_radius_of_its_steps(beta):
+    steps = [np.array([[w + beta, -beta], [1, 0]]) for w in EIGENVALUES.tolist()]
+    radius = max(np.abs(np.linalg.eigvals(step)).max() for step in steps)
+    assert heavy_ball_limit(beta, EIGENVALUES) == pytest.approx(radius, abs=1e-7)
 
 
 def test_distances_by_hand():
