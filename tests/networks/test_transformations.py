@@ -36,19 +36,35 @@ def test_a_network_can_be_traced(name, options):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
     ("name", "options"), [*NETWORKS, ("cifar_densenet40", {"memory_efficient": True})], ids=str
 )
-def test_a_network_can_be_traced_by_an_example(name, options, training):
-    """As TensorBoard does to draw it; a trace can be saved and takes any batch."""
-    network = create_network(name, **options).train(training)
-    traced = torch.jit.trace(network, torch.randn(3, 3, 32, 32), check_trace=not training)
+def test_a_network_can_be_traced_by_an_example(name, options):
+    """As TensorBoard does to draw it, in training; a trace can be saved and takes any batch."""
+    network = create_network(name, **options)
+    traced = torch.jit.trace(network, torch.randn(3, 3, 32, 32), check_trace=False)
     file = io.BytesIO()
     torch.jit.save(traced, file)
     file.seek(0)
     loaded, images = torch.jit.load(file), torch.randn(5, 3, 32, 32)
     torch.testing.assert_close(loaded(images), network(images))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cifar_agdresnet20", {"depth": 14}),
+        ("cifar_agdnet40", {"depth": 13}),
+        ("cifar_densenet40", {"depth": 13, "memory_efficient": True}),
+    ],
+    ids=str,
+)
+def test_two_traces_of_a_network_are_the_same(name, options):
+    """``torch.jit.trace`` looks itself, unless told otherwise; what is computed again would differ."""
+    network = create_network(name, **options).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(torch.jit.trace(network, images)(images), network(images))
 
 
 @pytest.mark.parametrize(
