@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.figures import DASHES, OKABE_ITO, STYLE, use_log_scale, write_figure
+from benchmark.report.figures import BAND_OPACITY, DASHES, OKABE_ITO, STYLE, use_log_scale, write_figure
 from benchmark.report.hypothesis import QUANTITIES
 from benchmark.report.momentum import Expected, Sweep, predicted_beta, read_momentum
 from benchmark.report.sections import Section
+from benchmark.report.statistics import Summary
 from benchmark.specs import Experiment
 
 PANEL = (3.6, 2.4)  # inches
 LEAST_LEFT = 1e-3
-ASIDE = 0.008  # of beta, so that the intervals of two depths do not hide each other
 
 
 def write_momentum_plots(experiment: Experiment, results: Path, expected: Expected) -> list[Path]:
@@ -49,7 +50,7 @@ def draw_momentum(section: Section, sweeps: list[Sweep], expected: Expected) -> 
             ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
     caption = (
         "heavy ball's distance to the minimum and, dashed, how much an untrained network tells images apart; means "
-        "with 95 % intervals\nover seeds, of which one that reaches zero ends at the axis; dotted: the beta with "
+        "with 95 % intervals\nover seeds, which end at the axis where they reach zero; dotted: the beta with "
         "which heavy ball ends nearest"
     )
     figure.suptitle(f"{section.experiment.title}\n{caption}", fontsize=STYLE["font.size"])
@@ -73,20 +74,22 @@ def _draw_expected(ax: Axes, sweeps: list[Sweep], expected: Expected) -> None:
 
 
 def _draw_results(ax: Axes, sweeps: list[Sweep], quantity: str) -> None:
-    means = []
-    for i, (sweep, colour) in enumerate(zip(sweeps, OKABE_ITO, strict=False)):
-        found = [(beta, s) for beta in sorted(sweep.records) if (s := sweep.summary(quantity, beta))]
-        means += [s.mean for _, s in found]
-        ax.errorbar(
-            [beta + ASIDE * (i - (len(sweeps) - 1) / 2) for beta, _ in found],
-            [s.mean for _, s in found],
-            [s.half_width or 0 for _, s in found],
-            color=colour,
-            lw=1.2,
-            capsize=2,
-            elinewidth=0.7,
-        )
+    means: list[float] = []
+    for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
+        found = {beta: s for beta in sorted(sweep.records) if (s := sweep.summary(quantity, beta))}
+        middle, reach = (np.array([of(s) for s in found.values()]) for of in (_mean, _reach))
+        ax.plot([*found], middle, color=colour, lw=1.2)
+        ax.fill_between([*found], middle - reach, middle + reach, color=colour, alpha=BAND_OPACITY, lw=0)
+        means += middle.tolist()
     if means and min(means) > 0:
         ax.set_ylim(min(means) / 2, max(means) * 2)
         use_log_scale(ax)
     ax.set_title(quantity)
+
+
+def _mean(summary: Summary) -> float:
+    return summary.mean
+
+
+def _reach(summary: Summary) -> float:
+    return summary.half_width or 0.0
