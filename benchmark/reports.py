@@ -10,8 +10,7 @@ from benchmark.experiments import EXPERIMENTS
 from benchmark.specs import Experiment, Row
 
 if TYPE_CHECKING:
-    from benchmark.report.hypothesis import Speed
-    from benchmark.report.momentum import Expected
+    from benchmark.report.hypothesis import Expected
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 
@@ -61,16 +60,16 @@ def _write_hypothesis(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.theory import convergence
 
     titles = {name: method.title for name, method in convergence.METHODS.items()}
-    speeds = method_speeds()
-    paths = write_hypothesis_tables(experiment, results, speeds, titles)
-    return paths + write_hypothesis_plots(experiment, results, speeds, titles)
+    expected = expected_of_methods()
+    paths = write_hypothesis_tables(experiment, results, expected, titles)
+    return paths + write_hypothesis_plots(experiment, results, expected, titles)
 
 
 @cache
-def method_speeds() -> Mapping[str, "Speed"]:
+def expected_of_methods() -> Mapping[str, "Expected"]:
     """Of the hypothesis' methods, on the quadratic that its networks' W has at the start."""
     from benchmark.experiments.hypothesis import DEPTHS, FEEDFORWARD, METHODS, MU
-    from benchmark.report.hypothesis import Speed, place_of
+    from benchmark.report.hypothesis import Expected, place_of
     from benchmark.theory.speed import LIMITS, distances
     from lightning_modules.networks.feedforward import start_eigenvalues
 
@@ -80,7 +79,7 @@ def method_speeds() -> Mapping[str, "Speed"]:
         family, method, depth = place_of(row.key)
         left[method][family, depth] = _images_left(row)
     return {
-        name: Speed(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)), left[name])
+        name: Expected(LIMITS[name](MU), distances(name, constants, eigenvalues, max(DEPTHS)), left[name])
         for name, constants in METHODS.items()
     }
 
@@ -89,27 +88,35 @@ def _write_momentum(experiment: Experiment, results: Path) -> list[Path]:
     from benchmark.report.momentum_plots import write_momentum_plots
     from benchmark.report.momentum_tables import write_momentum_tables
 
-    expected = expected_of_momentum()
+    expected = expected_of_betas()
     paths = write_momentum_tables(experiment, results, expected)
     return paths + write_momentum_plots(experiment, results, expected)
 
 
 @cache
-def expected_of_momentum() -> "Expected":
-    """On the quadratic that the momentum experiments' networks have in W at the start, and of these networks."""
+def expected_of_betas() -> Mapping[float, "Expected"]:
+    """Of the momentum experiments' heavy balls, likewise."""
     from benchmark.experiments.hypothesis import FIXED, MU
     from benchmark.experiments.momentum import BETAS, FEEDFORWARD_DEPTHS, MOMENTUM_CIFAR
-    from benchmark.report.momentum import Expected
+    from benchmark.report.hypothesis import Expected
+    from benchmark.report.momentum import place_of
     from benchmark.theory.speed import distances, heavy_ball_limit
     from lightning_modules.networks.feedforward import start_eigenvalues
 
     eigenvalues = start_eigenvalues(1 - MU).double()
     most = max(max(depths) for depths in FEEDFORWARD_DEPTHS.values())
-    return Expected(
-        {beta: heavy_ball_limit(beta, eigenvalues) for beta in BETAS},
-        {beta: distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most) for beta in BETAS},
-        {row.key: _images_left(row) for row in MOMENTUM_CIFAR.rows},
-    )
+    left: dict[float, dict[tuple[str, int], float]] = {beta: {} for beta in BETAS}
+    for row in MOMENTUM_CIFAR.rows:
+        family, depth, beta = place_of(row.key)
+        left[beta][family, depth] = _images_left(row)
+    return {
+        beta: Expected(
+            heavy_ball_limit(beta, eigenvalues),
+            distances("heavy_ball", {**FIXED, "beta": beta}, eigenvalues, most),
+            left[beta],
+        )
+        for beta in BETAS
+    }
 
 
 def _images_left(row: Row) -> float:

@@ -35,11 +35,13 @@ QUANTITIES: dict[str, tuple[Quantity, int]] = {
 
 
 @dataclass(frozen=True)
-class Speed:
-    """A method's on a quadratic: the limit of the distance's factor for one layer, and the distances themselves.
+class Expected:
+    """What is expected of a method: its speed on a quadratic, and what its networks have left of their images.
 
-    ``distances[k]`` is that of k layers, over that of none. ``images_left`` is no speed, but what is expected
-    beside it (``theory.images_left``), by family and depth of feedforward networks.
+    Attributes:
+        factor: the limit of the factor by which one layer shortens the distance to the minimum.
+        distances: of 0, 1, ... layers, over that of none.
+        images_left: before training (``theory.images_left``), by family and depth of feedforward networks.
     """
 
     factor: float
@@ -58,13 +60,14 @@ def steps(family: str, depth: int) -> int:
     return (depth - 2) // 6 if family == "convolutional" else depth
 
 
-MEASURES: dict[str, Callable[[Speed, str, int], float]] = {
-    "limiting factor": lambda speed, family, depth: speed.factor,
-    "distance at the depth": lambda speed, family, depth: speed.distances[steps(family, depth)],
-    "images left": lambda speed, family, depth: -speed.images_left.get((family, depth), math.nan),
+DISTANCE = "distance at the depth"
+MEASURES: dict[str, Callable[[Expected, str, int], float]] = {
+    "limiting factor": lambda expected, family, depth: expected.factor,
+    DISTANCE: lambda expected, family, depth: expected.distances[steps(family, depth)],
+    "images left": lambda expected, family, depth: -expected.images_left.get((family, depth), math.nan),
 }
-"""What "fast" means: of a method, in the long run or after as many steps as the network has; and the less the more
-of its images an untrained network has left. NaN: of other networks."""
+"""By what a method's networks of a family and depth might be the better, the smaller it is: fast in the long run or
+after as many steps as the network has, or the more of the images left. NaN: not of these networks."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +94,23 @@ class Family:
 
 
 def read_hypothesis(
-    experiment: Experiment, results: Path, speeds: Mapping[str, Speed]
+    experiment: Experiment, results: Path, expected: Mapping[str, Expected]
 ) -> Iterator[tuple[Section, list[Family], str]]:
     """Each section with its families and the name of its files.
 
     Args:
         experiment: rows ``<family>-<method>-<depth>``.
         results: the results directory.
-        speeds: by method, on the quadratic (``reports.method_speeds``).
+        expected: by method (``reports.expected_of_methods``).
 
     Raises:
         UserError: no finished run, a damaged record, or runs that must not share a table.
     """
     for section in read_sections(experiment, Path(results)):
-        yield section, read_families(section, speeds), f"{experiment.name}-{section.slug}"
+        yield section, read_families(section, expected), f"{experiment.name}-{section.slug}"
 
 
-def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]:
+def read_families(section: Section, expected: Mapping[str, Expected]) -> list[Family]:
     """The section's records by family, method and depth."""
     records: dict[str, dict[tuple[str, int], list[Record]]] = {}
     for record in section.records:
@@ -117,7 +120,7 @@ def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]
     return [
         Family(
             name,
-            tuple(sorted({m for m, _ in records[name]}, key=lambda method: (-speeds[method].factor, method))),
+            tuple(sorted({m for m, _ in records[name]}, key=lambda method: (-expected[method].factor, method))),
             tuple(sorted({depth for _, depth in records[name]})),
             records[name],
         )
@@ -127,7 +130,7 @@ def read_families(section: Section, speeds: Mapping[str, Speed]) -> list[Family]
 
 
 def correlations(
-    family: Family, speeds: Mapping[str, Speed], measure: str, quantity: str
+    family: Family, expected: Mapping[str, Expected], measure: str, quantity: str
 ) -> dict[str, RankCorrelation | None]:
     """Rank correlation over methods of ``measure`` and mean ``quantity``, by depth; "all" is of mean ranks.
 
@@ -138,8 +141,8 @@ def correlations(
     for depth in family.depths:
         found = {m: s.mean for m in family.methods if (s := family.summary(m, depth, quantity))}
         results[depth] = pd.Series(found, dtype=float)
-        expected = {m: MEASURES[measure](speeds[m], family.name, depth) for m in found}
-        slowness[depth] = pd.Series(expected, dtype=float).dropna()
+        measured = {m: MEASURES[measure](expected[m], family.name, depth) for m in found}
+        slowness[depth] = pd.Series(measured, dtype=float).dropna()
     ranks = [pd.DataFrame(side).dropna().rank().mean(axis=1) for side in (slowness, results)]
     return {
         **{str(depth): _correlate(slowness[depth], results[depth]) for depth in family.depths},

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from benchmark.report.figures import STYLE, line_styles, use_log_scale, write_figure
-from benchmark.report.hypothesis import ERROR, QUANTITIES, Family, Speed, read_hypothesis
+from benchmark.report.hypothesis import ERROR, QUANTITIES, Expected, Family, read_hypothesis
 from benchmark.report.sections import Section
 from benchmark.specs import Experiment
 
@@ -18,7 +18,7 @@ PANEL = (3.0, 2.6)  # inches
 
 
 def write_hypothesis_plots(
-    experiment: Experiment, results: Path, speeds: Mapping[str, Speed], titles: Mapping[str, str]
+    experiment: Experiment, results: Path, expected: Mapping[str, Expected], titles: Mapping[str, str]
 ) -> list[Path]:
     """Write the figure of each section and return their paths; ``titles`` are the methods'.
 
@@ -27,14 +27,14 @@ def write_hypothesis_plots(
     """
     paths = []
     with rc_context(STYLE):
-        for section, families, name in read_hypothesis(experiment, results, speeds):
-            figure = draw_hypothesis(section, families, speeds, titles)
+        for section, families, name in read_hypothesis(experiment, results, expected):
+            figure = draw_hypothesis(section, families, expected, titles)
             paths += write_figure(figure, Path(results) / "plots" / name)
     return paths
 
 
 def draw_hypothesis(
-    section: Section, families: list[Family], speeds: Mapping[str, Speed], titles: Mapping[str, str]
+    section: Section, families: list[Family], expected: Mapping[str, Expected], titles: Mapping[str, str]
 ) -> Figure:
     """For each family error and loss against depth, and error over gradient descent's against the factor."""
     across = len(QUANTITIES) + 1
@@ -45,7 +45,7 @@ def draw_hypothesis(
     for row, family in zip(axes, families, strict=True):
         for ax, quantity in zip(row, QUANTITIES, strict=False):
             lines |= _draw_depths(ax, family, quantity, styles)
-        _draw_factors(row[-1], family, speeds)
+        _draw_factors(row[-1], family, expected)
     ordered = [method for method in titles if method in lines]
     figure.legend([lines[m] for m in ordered], [titles[m] for m in ordered], loc="outside lower center", ncols=4)
     caption = "means with 95 % intervals over seeds; one that reaches zero ends at the axis"
@@ -80,14 +80,16 @@ def _draw_depths(ax: Axes, family: Family, quantity: str, styles: Mapping[str, t
     return lines
 
 
-def _draw_factors(ax: Axes, family: Family, speeds: Mapping[str, Speed]) -> None:
+def _draw_factors(ax: Axes, family: Family, expected: Mapping[str, Expected]) -> None:
     """Each method's error over gradient descent's of the same depth; a marker for each depth."""
     for depth, marker in zip(family.depths, ("o", "s", "^", "D"), strict=False):
         base = family.summary("gradient_descent", depth, ERROR)
         found = [(m, s) for m in family.methods if (s := family.summary(m, depth, ERROR))]
         if base and base.mean:
             ratios = [s.mean / base.mean for _, s in found]
-            ax.plot([speeds[m].factor for m, _ in found], ratios, marker, ms=4, alpha=0.8, label=f"{depth} layers")
+            ax.plot(
+                [expected[m].factor for m, _ in found], ratios, marker, ms=4, alpha=0.8, label=f"{depth} layers"
+            )
     ax.axhline(1, color="black", lw=0.7)
     if len(ax.lines) > 1:
         use_log_scale(ax)

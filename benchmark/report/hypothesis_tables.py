@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark.ledger import write_atomically
-from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_hypothesis
+from benchmark.report.hypothesis import MEASURES, QUANTITIES, Expected, Family, correlations, read_hypothesis
 from benchmark.report.layout import NOTHING, signed
 from benchmark.report.notes import section_notes
 from benchmark.report.sections import Section
@@ -20,7 +20,7 @@ from benchmark.specs import Experiment
 
 
 def write_hypothesis_tables(
-    experiment: Experiment, results: Path, speeds: Mapping[str, Speed], titles: Mapping[str, str]
+    experiment: Experiment, results: Path, expected: Mapping[str, Expected], titles: Mapping[str, str]
 ) -> list[Path]:
     """Write the tables of each section and return their paths; ``titles`` are the methods'.
 
@@ -28,10 +28,10 @@ def write_hypothesis_tables(
         UserError: as ``read_hypothesis``, or the folder cannot be written.
     """
     paths = []
-    for section, families, name in read_hypothesis(experiment, results, speeds):
+    for section, families, name in read_hypothesis(experiment, results, expected):
         texts = {
-            f"{name}.md": hypothesis_text(section, families, speeds, titles),
-            f"{name}.csv": _csv(_networks(families, speeds)),
+            f"{name}.md": hypothesis_text(section, families, expected, titles),
+            f"{name}.csv": _csv(_networks(families, expected)),
             f"{name}-runs.csv": _csv(_runs(families)),
         }
         for file, text in texts.items():
@@ -41,17 +41,17 @@ def write_hypothesis_tables(
 
 
 def hypothesis_text(
-    section: Section, families: list[Family], speeds: Mapping[str, Speed], titles: Mapping[str, str]
+    section: Section, families: list[Family], expected: Mapping[str, Expected], titles: Mapping[str, str]
 ) -> str:
     """The tables and the answer as Markdown."""
     parts = [
         f"# {section.experiment.title}",
         "## Rank correlation of speed and result",
-        answers(families, speeds),
+        answers(families, expected),
     ]
     for family in families:
         for quantity in QUANTITIES:
-            parts += [f"## {family.name}: {quantity}", _table(family, speeds, titles, quantity)]
+            parts += [f"## {family.name}: {quantity}", _table(family, expected, titles, quantity)]
     notes = [
         f"Mean ± half of its {CONFIDENCE * 100:g} % t interval over seeds; (n) where a method lacks seeds.",
         "Fast, on the quadratic with the eigenvalues that W has at the start: in the long run (limit of the factor "
@@ -71,12 +71,12 @@ def hypothesis_text(
     return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def _table(family: Family, speeds: Mapping[str, Speed], titles: Mapping[str, str], quantity: str) -> str:
+def _table(family: Family, expected: Mapping[str, Expected], titles: Mapping[str, str], quantity: str) -> str:
     seeds = max((len(family.done(m, d)) for m in family.methods for d in family.depths), default=0)
     lines = [
         {
             "method": titles[method],
-            "factor a layer": f"{speeds[method].factor:.3f}",
+            "factor a layer": f"{expected[method].factor:.3f}",
             **{f"{d} layers": _value(family, method, d, quantity, seeds) for d in family.depths},
         }
         for method in family.methods
@@ -98,14 +98,14 @@ def mean_text(summary: Summary | None, decimals: int, seeds: int, diverged: int)
     return f"{summary.mean:.{decimals}f}{spread}{count}" + (f", {diverged} diverged" if diverged else "")
 
 
-def answers(families: list[Family], speeds: Mapping[str, Speed]) -> str:
+def answers(families: list[Family], expected: Mapping[str, Expected]) -> str:
     """The rank correlations of each family, quantity and measure, as Markdown."""
     depths = [*map(str, sorted({depth for family in families for depth in family.depths})), "all"]
     lines = []
     for family in families:
         for quantity in QUANTITIES:
             for measure in MEASURES:
-                found = correlations(family, speeds, measure, quantity)
+                found = correlations(family, expected, measure, quantity)
                 texts = {_depth_title(d): _correlation_text(found.get(d), len(family.methods)) for d in depths}
                 lines.append({"family": family.name, "quantity": quantity, "expected from": measure, **texts})
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
@@ -123,7 +123,7 @@ def _correlation_text(value: RankCorrelation | None, methods: int) -> str:
     return f"{signed(value.rho)}{interval}{count}"
 
 
-def _networks(families: Iterable[Family], speeds: Mapping[str, Speed]) -> list[dict]:
+def _networks(families: Iterable[Family], expected: Mapping[str, Expected]) -> list[dict]:
     rows = []
     for family in families:
         for depth in family.depths:
@@ -132,8 +132,8 @@ def _networks(families: Iterable[Family], speeds: Mapping[str, Speed]) -> list[d
                     "family": family.name,
                     "method": method,
                     "layers": depth,
-                    "factor a layer": speeds[method].factor,
-                    "images left": speeds[method].images_left.get((family.name, depth)),
+                    "factor a layer": expected[method].factor,
+                    "images left": expected[method].images_left.get((family.name, depth)),
                 }
                 row |= {"n": len(family.done(method, depth)), "diverged": family.diverged(method, depth)}
                 for quantity in QUANTITIES:

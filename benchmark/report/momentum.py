@@ -4,7 +4,7 @@ The rows of a momentum experiment are ``<family>-<depth>-<beta>``. Everything co
 sample that intervals are over, and the values of beta are given. A run that diverged is worse than all others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,25 +12,10 @@ import numpy as np
 import pandas as pd
 
 from benchmark.ledger import Record
-from benchmark.report.hypothesis import QUANTITIES, steps
+from benchmark.report.hypothesis import DISTANCE, MEASURES, QUANTITIES, Expected
 from benchmark.report.sections import Section, read_sections
 from benchmark.report.statistics import PairedDifference, Summary, paired_difference, summarize
 from benchmark.specs import Experiment
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the results are set beside: heavy ball's speed by beta, and images left by row.
-
-    Attributes:
-        limits: ``theory.speed.heavy_ball_limit``.
-        distances: after 0, 1, ... steps (``theory.speed.distances``).
-        images_left: ``theory.images_left``, of the rows with feedforward networks.
-    """
-
-    limits: Mapping[float, float]
-    distances: Mapping[float, Sequence[float]]
-    images_left: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -40,10 +25,6 @@ class Sweep:
     family: str
     depth: int
     records: Mapping[float, Mapping[int, Record]]
-
-    def row(self, beta: float) -> str:
-        """The experiment's."""
-        return f"{self.family}-{self.depth}-{beta:g}"
 
     @property
     def seeds(self) -> int:
@@ -62,15 +43,14 @@ class Sweep:
         }
         return pd.DataFrame(values, dtype=float).sort_index(axis=0).sort_index(axis=1)
 
-    def distances(self, expected: Expected) -> pd.Series:
-        """By beta, of heavy ball after as many steps as the network has."""
-        count = steps(self.family, self.depth)
-        return pd.Series({beta: found[count] for beta, found in expected.distances.items()}, dtype=float)
+    def measure(self, name: str, expected: Mapping[float, Expected]) -> pd.Series:
+        """By beta, of these networks (``hypothesis.MEASURES``)."""
+        found = {beta: MEASURES[name](expected[beta], self.family, self.depth) for beta in sorted(self.records)}
+        return pd.Series(found, dtype=float)
 
-    def images_left(self, expected: Expected) -> pd.Series | None:
-        """By beta; None if it has no such networks."""
-        found = {beta: expected.images_left.get(self.row(beta)) for beta in self.records}
-        return None if None in found.values() else pd.Series(found, dtype=float)
+    def predicted_beta(self, expected: Mapping[float, Expected]) -> float:
+        """Theory's: the one with which heavy ball ends nearest to the minimum."""
+        return float(self.measure(DISTANCE, expected).idxmin())
 
     def summary(self, quantity: str, beta: float) -> Summary | None:
         """Mean and spread over the seeds that did not diverge; None without one."""
@@ -80,6 +60,12 @@ class Sweep:
     def diverged(self, beta: float) -> int:
         """How many runs diverged."""
         return sum(r.status == "diverged" for r in self.records[beta].values())
+
+
+def place_of(row: str) -> tuple[str, int, float]:
+    """Family, depth and beta."""
+    family, depth, beta = row.split("-", 2)
+    return family, int(depth), float(beta)
 
 
 def read_momentum(experiment: Experiment, results: Path) -> Iterator[tuple[Section, list[Sweep], str]]:
@@ -96,15 +82,10 @@ def read_sweeps(section: Section) -> list[Sweep]:
     """The section's records by family and depth, in the experiment's order."""
     found: dict[tuple[str, int], dict[float, dict[int, Record]]] = {}
     for key in (row.key for row in section.experiment.rows):
-        family, depth, beta = key.split("-", 2)
+        family, depth, beta = place_of(key)
         ended = [*section.of(row=key, status="diverged"), *section.of(row=key, status="done")]
-        found.setdefault((family, int(depth)), {})[float(beta)] = {record.seed: record for record in ended}
+        found.setdefault((family, depth), {})[beta] = {record.seed: record for record in ended}
     return [Sweep(*place, records) for place, records in found.items() if any(records.values())]
-
-
-def predicted_beta(distances: pd.Series) -> float:
-    """Theory's: the one that ends nearest to the minimum."""
-    return float(distances.idxmin())
 
 
 def best_betas(results: pd.DataFrame) -> Summary | None:
@@ -117,8 +98,8 @@ def best_betas(results: pd.DataFrame) -> Summary | None:
 
 
 def rank_correlations(results: pd.DataFrame, measure: pd.Series) -> Summary | None:
-    """Over seeds, Spearman's over beta of the measure and the result; None without a seed."""
-    found = _telling(results).rank(axis=1).corrwith(measure.rank(), axis=1)
+    """Over seeds, Spearman's over beta of the measure and the result; None without a seed or a measure."""
+    found = _telling(results).rank(axis=1).corrwith(measure.rank(), axis=1).dropna()
     return summarize(found) if len(found) else None
 
 

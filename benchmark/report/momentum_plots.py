@@ -1,5 +1,6 @@
 """The figure of a momentum experiment, ``plots/<experiment>-<section>``: distance, error and loss over beta."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.report.figures import BAND_OPACITY, DASHES, OKABE_ITO, STYLE, use_log_scale, write_figure
-from benchmark.report.hypothesis import QUANTITIES
-from benchmark.report.momentum import Expected, Sweep, predicted_beta, read_momentum
+from benchmark.report.hypothesis import DISTANCE, QUANTITIES, Expected
+from benchmark.report.momentum import Sweep, read_momentum
 from benchmark.report.sections import Section
 from benchmark.report.statistics import Summary
 from benchmark.specs import Experiment
@@ -18,7 +19,7 @@ PANEL = (3.6, 2.4)  # inches
 LEAST_LEFT = 1e-3
 
 
-def write_momentum_plots(experiment: Experiment, results: Path, expected: Expected) -> list[Path]:
+def write_momentum_plots(experiment: Experiment, results: Path, expected: Mapping[float, Expected]) -> list[Path]:
     """Write the figure of each section and return their paths.
 
     Raises:
@@ -32,7 +33,7 @@ def write_momentum_plots(experiment: Experiment, results: Path, expected: Expect
     return paths
 
 
-def draw_momentum(section: Section, sweeps: list[Sweep], expected: Expected) -> Figure:
+def draw_momentum(section: Section, sweeps: list[Sweep], expected: Mapping[float, Expected]) -> Figure:
     """A row for each family, a line for each depth: heavy ball's distance, and each quantity of the networks."""
     families = list(dict.fromkeys(sweep.family for sweep in sweeps))
     across = 1 + len(QUANTITIES)
@@ -45,7 +46,7 @@ def draw_momentum(section: Section, sweeps: list[Sweep], expected: Expected) -> 
             _draw_results(ax, members, quantity)
         for ax in row:
             for sweep, colour in zip(members, OKABE_ITO, strict=False):
-                beta = predicted_beta(sweep.distances(expected))
+                beta = sweep.predicted_beta(expected)
                 ax.axvline(beta, color=colour, linestyle=DASHES[2], lw=1)
             ax.set(title=f"{family}: {ax.get_title()}", xlabel="beta")
     caption = (
@@ -57,14 +58,14 @@ def draw_momentum(section: Section, sweeps: list[Sweep], expected: Expected) -> 
     return figure
 
 
-def _draw_expected(ax: Axes, sweeps: list[Sweep], expected: Expected) -> None:
+def _draw_expected(ax: Axes, sweeps: list[Sweep], expected: Mapping[float, Expected]) -> None:
     """Distances, and dashed the images left, down to where nothing can be told from them."""
     values: list[float] = []
     for sweep, colour in zip(sweeps, OKABE_ITO, strict=False):
-        near, images = sweep.distances(expected), sweep.images_left(expected)
+        near, images = sweep.measure(DISTANCE, expected), -sweep.measure("images left", expected)
         ax.plot(near.index, near, color=colour, lw=1.2, label=f"{sweep.depth} layers")
         values += near.tolist()
-        if images is not None:
+        if images.notna().all():
             ax.plot(images.index, images, color=colour, lw=1.2, linestyle=DASHES[1])
             values += images.tolist()
     ax.set_ylim(max(LEAST_LEFT, min(values) * 0.9), max(values) * 1.1)

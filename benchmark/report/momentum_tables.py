@@ -3,7 +3,7 @@
 ``tables/<experiment>-<section>.md``; ``-runs.csv`` has a line a run.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,13 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark.ledger import write_atomically
-from benchmark.report.hypothesis import ERROR, QUANTITIES
+from benchmark.report.hypothesis import ERROR, MEASURES, QUANTITIES, Expected
 from benchmark.report.hypothesis_tables import mean_text
 from benchmark.report.layout import MINUS, NOTHING, difference_text, signed
 from benchmark.report.momentum import (
-    Expected,
     Sweep,
     best_betas,
     difference,
-    predicted_beta,
     rank_correlations,
     read_momentum,
 )
@@ -29,7 +27,7 @@ from benchmark.report.statistics import CONFIDENCE, Summary
 from benchmark.specs import Experiment
 
 
-def write_momentum_tables(experiment: Experiment, results: Path, expected: Expected) -> list[Path]:
+def write_momentum_tables(experiment: Experiment, results: Path, expected: Mapping[float, Expected]) -> list[Path]:
     """Write the tables of each section and return their paths.
 
     Raises:
@@ -45,7 +43,7 @@ def write_momentum_tables(experiment: Experiment, results: Path, expected: Expec
     return paths
 
 
-def momentum_text(section: Section, sweeps: list[Sweep], expected: Expected) -> str:
+def momentum_text(section: Section, sweeps: list[Sweep], expected: Mapping[float, Expected]) -> str:
     """The answers and the results as Markdown."""
     parts = [f"# {section.experiment.title}", "## Predicted and best beta", answers(sweeps, expected)]
     for sweep in sweeps:
@@ -58,7 +56,7 @@ def momentum_text(section: Section, sweeps: list[Sweep], expected: Expected) -> 
         "convolutional one, in a stage). Distance: root mean square over starts, 1 before the first step.",
         "Best beta: the one with the smallest result, by seed; the mean of those that tie. At an end of those "
         "tried it is a bound.",
-        "Limit: of the factor by which a step shortens that distance.",
+        "Limiting factor: the limit of that by which a step shortens this distance.",
         "Images left: how much the last layer of the untrained network differs over images of noise (of three "
         "channels, on all data), over what its first one is given.",
         "Rank correlations (Spearman) over beta, by seed, of these three and the result; +1: the nearer, the "
@@ -73,12 +71,11 @@ def momentum_text(section: Section, sweeps: list[Sweep], expected: Expected) -> 
     return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def answers(sweeps: Iterable[Sweep], expected: Expected) -> str:
+def answers(sweeps: Iterable[Sweep], expected: Mapping[float, Expected]) -> str:
     """For each sweep and quantity predicted and best beta, the rank correlation and the difference: Markdown."""
     lines = []
     for sweep in sweeps:
-        near, images = sweep.distances(expected), sweep.images_left(expected)
-        beta, limits = predicted_beta(near), pd.Series(expected.limits)
+        beta = sweep.predicted_beta(expected)
         for quantity in QUANTITIES:
             results = sweep.results(quantity)
             paired = difference(results, beta) if quantity == ERROR else None
@@ -89,18 +86,16 @@ def answers(sweeps: Iterable[Sweep], expected: Expected) -> str:
                     "quantity": quantity,
                     "predicted beta": _beta(beta),
                     "best beta": _interval(best_betas(results), sweep.seeds),
-                    "correlation with distance": _correlation(sweep, quantity, near),
-                    "with limit": _correlation(sweep, quantity, limits),
-                    "with images left": _correlation(sweep, quantity, None if images is None else -images),
+                    **{
+                        f"by {name}": _interval(
+                            rank_correlations(results, sweep.measure(name, expected)), sweep.seeds, most=1
+                        )
+                        for name in MEASURES
+                    },
                     "difference to beta = 0": difference_text(paired) + _count(paired, sweep.seeds),
                 }
             )
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
-
-
-def _correlation(sweep: Sweep, quantity: str, measure: pd.Series | None) -> str:
-    found = None if measure is None else rank_correlations(sweep.results(quantity), measure)
-    return _interval(found, sweep.seeds, most=1)
 
 
 def _beta(value: float) -> str:
@@ -123,14 +118,15 @@ def _count(value: object, seeds: int) -> str:
     return f" ({n})" if 1 < n < seeds else ""
 
 
-def _results(sweep: Sweep, expected: Expected) -> str:
-    near, images = sweep.distances(expected), sweep.images_left(expected)
+def _results(sweep: Sweep, expected: Mapping[float, Expected]) -> str:
     lines = [
         {
             "beta": _beta(beta),
-            "distance": f"{near[beta]:.3f}",
-            "limit": f"{expected.limits[beta]:.3f}",
-            "images left": NOTHING if images is None else f"{images[beta]:.3f}",
+            **{
+                name: NOTHING if np.isnan(value) else f"{abs(value):.3f}"
+                for name in MEASURES
+                for value in [sweep.measure(name, expected)[beta]]
+            },
             **{
                 quantity: mean_text(sweep.summary(quantity, beta), decimals, sweep.seeds, sweep.diverged(beta))
                 for quantity, (_, decimals) in QUANTITIES.items()
@@ -142,7 +138,7 @@ def _results(sweep: Sweep, expected: Expected) -> str:
     return tabulate(lines, headers="keys", tablefmt="pipe", disable_numparse=True)
 
 
-def _runs(sweeps: Iterable[Sweep], expected: Expected) -> list[dict]:
+def _runs(sweeps: Iterable[Sweep], expected: Mapping[float, Expected]) -> list[dict]:
     """A line a run; one that diverged has no results."""
     return [
         {
@@ -150,7 +146,7 @@ def _runs(sweeps: Iterable[Sweep], expected: Expected) -> list[dict]:
             "layers": sweep.depth,
             "beta": beta,
             "seed": seed,
-            "images left": expected.images_left.get(sweep.row(beta)),
+            "images left": expected[beta].images_left.get((sweep.family, sweep.depth)),
             "status": record.status,
             **{q: read(record) if record.status == "done" else np.nan for q, (read, _) in QUANTITIES.items()},
             "parameters": record.result.get("parameters"),

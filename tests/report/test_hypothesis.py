@@ -10,20 +10,20 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.experiments import get_experiment
 from benchmark.experiments.hypothesis import HYPOTHESIS_CIFAR, HYPOTHESIS_DIGITS, METHODS
-from benchmark.report.hypothesis import MEASURES, QUANTITIES, Family, Speed, correlations, read_families, steps
+from benchmark.report.hypothesis import MEASURES, QUANTITIES, Expected, Family, correlations, read_families, steps
 from benchmark.report.hypothesis_plots import write_hypothesis_plots
 from benchmark.report.hypothesis_tables import write_hypothesis_tables
 from benchmark.report.layout import NOTHING, signed
 from benchmark.report.sections import read_sections
-from benchmark.reports import method_speeds
+from benchmark.reports import expected_of_methods
 from benchmark.theory import convergence
 from lightning_modules.networks import create_network
 from tests.report.conftest import make_cell
 
 TABLES = Path(__file__).parents[2] / "results" / "tables"
 PLACES = [("shared", depth) for depth in (5, 10)]
-SPEEDS = {
-    m: Speed(0.9 - 0.05 * i, [1 - 0.01 * i] * 41, dict.fromkeys(PLACES, 0.1 * i)) for i, m in enumerate(METHODS)
+EXPECTED = {
+    m: Expected(0.9 - 0.05 * i, [1 - 0.01 * i] * 41, dict.fromkeys(PLACES, 0.1 * i)) for i, m in enumerate(METHODS)
 }
 TITLES = {method: method for method in METHODS}
 
@@ -47,13 +47,13 @@ def fill(add, error):
 
 def families(results):
     (section,) = read_sections(HYPOTHESIS_DIGITS, results)
-    return read_families(section, SPEEDS)
+    return read_families(section, EXPECTED)
 
 
 def write(results):
     """Tables, then plots."""
-    paths = write_hypothesis_tables(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
-    return paths + write_hypothesis_plots(HYPOTHESIS_DIGITS, results, SPEEDS, TITLES)
+    paths = write_hypothesis_tables(HYPOTHESIS_DIGITS, results, EXPECTED, TITLES)
+    return paths + write_hypothesis_plots(HYPOTHESIS_DIGITS, results, EXPECTED, TITLES)
 
 
 @pytest.mark.parametrize(("sign", "rho"), [(-1, 1), (1, -1)])
@@ -61,18 +61,20 @@ def test_faster_is_better_has_a_positive_correlation(add, results, sign, rho):
     fill(add, lambda rank, depth, seed: 10 + sign * 0.1 * rank + seed)
     (family,) = families(results)
     for measure in MEASURES:
-        found = correlations(family, SPEEDS, measure, "test error (%)")
+        found = correlations(family, EXPECTED, measure, "test error (%)")
         assert list(found) == ["5", "10", "all"]
         assert [value.rho for value in found.values()] == pytest.approx([rho] * 3)
-        assert correlations(family, SPEEDS, measure, "training loss") == {"5": None, "10": None, "all": None}
+        assert correlations(family, EXPECTED, measure, "training loss") == {"5": None, "10": None, "all": None}
 
 
 def test_fast_in_the_long_run_may_be_slow_at_the_depth(add, results):
     """The distances of 5 steps are ranked the other way round, of 10 steps as the factors."""
-    speeds = {m: Speed(0.9 - 0.05 * i, [0.5 + 0.01 * i] * 6 + [0.5 - 0.01 * i] * 35) for i, m in enumerate(METHODS)}
+    expected = {
+        m: Expected(0.9 - 0.05 * i, [0.5 + 0.01 * i] * 6 + [0.5 - 0.01 * i] * 35) for i, m in enumerate(METHODS)
+    }
     fill(add, lambda rank, depth, seed: 10 - 0.1 * rank + seed)
     (family,) = families(results)
-    found = correlations(family, speeds, "distance at the depth", "test error (%)")
+    found = correlations(family, expected, "distance at the depth", "test error (%)")
     assert (found["5"].rho, found["10"].rho, found["all"]) == (pytest.approx(-1), pytest.approx(1), None)
     assert (steps("shared", 10), steps("convolutional", 20)) == (10, 3)
 
@@ -159,16 +161,16 @@ def committed_families(path):
     ]
 
 
-def committed_speeds(path):
+def committed_expected(path):
     """With the images left that the table has: another machine may rank the smallest differences otherwise."""
     networks = pd.read_csv(path)
-    speeds = dict(method_speeds())
+    expected = dict(expected_of_methods())
     for method, lines in networks.dropna(subset="images left").groupby("method"):
         places = zip(lines["family"], lines["layers"], strict=True)
         left = dict(zip(places, lines["images left"], strict=True))
-        assert speeds[method].images_left == pytest.approx(left, rel=1e-3, abs=1e-6)
-        speeds[method] = replace(speeds[method], images_left=left)
-    return speeds
+        assert expected[method].images_left == pytest.approx(left, rel=1e-3, abs=1e-6)
+        expected[method] = replace(expected[method], images_left=left)
+    return expected
 
 
 @pytest.mark.parametrize("name", ["hypothesis-digits-short", "hypothesis-cifar-short-jpeg-copy"])
@@ -176,13 +178,13 @@ def test_the_committed_correlations_follow_from_the_committed_runs(name):
     lines = (TABLES / f"{name}.md").read_text().split("\n## ")[1].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     shown = {tuple(first): last.partition(" ")[0] for *first, last in ((*row[:3], row[-1]) for row in cells[2:])}
-    speeds = committed_speeds(TABLES / f"{name}.csv")
+    expected = committed_expected(TABLES / f"{name}.csv")
     found = {
         (family.name, quantity, measure): signed(value.rho) if value else NOTHING
         for family in committed_families(TABLES / f"{name}-runs.csv")
         for quantity in QUANTITIES
         for measure in MEASURES
-        for value in [correlations(family, speeds, measure, quantity)["all"]]
+        for value in [correlations(family, expected, measure, quantity)["all"]]
     }
     assert shown == found
 

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmark.experiments.momentum import BETAS
-from benchmark.reports import expected_of_momentum
+from benchmark.reports import expected_of_betas
 from benchmark.theory.images_left import images_left
 from lightning_modules.networks import create_network
 
@@ -25,9 +25,8 @@ def test_by_hand():
 
 
 def test_where_images_share_the_minimum_the_nearer_to_it_the_less_is_left():
-    expected = expected_of_momentum()
-    left, distances = expected.images_left, expected.distances
+    expected = expected_of_betas()
     for depth in (5, 10, 20):
-        found = [left[f"shared-{depth}-{beta:g}"] for beta in BETAS]
-        assert spearmanr(found, [distances[beta][depth] for beta in BETAS]).statistic > 0.9
-        assert min(left[f"injected-{depth}-{beta:g}"] for beta in BETAS) > 1
+        found = [expected[beta].images_left["shared", depth] for beta in BETAS]
+        assert spearmanr(found, [expected[beta].distances[depth] for beta in BETAS]).statistic > 0.9
+        assert min(expected[beta].images_left["injected", depth] for beta in BETAS) > 1

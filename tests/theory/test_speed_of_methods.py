@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark.experiments.hypothesis import METHODS, MU
-from benchmark.reports import method_speeds
+from benchmark.reports import expected_of_methods
 from benchmark.theory.speed import LIMITS, distances, heavy_ball_limit
 from lightning_modules.networks import create_network
 from lightning_modules.networks.feedforward import start_eigenvalues
@@ -60,7 +60,7 @@ def test_the_networks_start_with_these_eigenvalues():
 
 
 def test_speeds_of_all_methods():
-    speeds = method_speeds()
+    speeds = expected_of_methods()
     assert list(speeds) == list(METHODS)
     assert speeds["heavy_ball"].factor == speeds["triple_momentum"].factor == pytest.approx(0.9)
     assert all(len(speed.distances) == 41 and speed.distances[0] == 1 for speed in speeds.values())
