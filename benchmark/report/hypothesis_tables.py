@@ -59,7 +59,7 @@ def hypothesis_text(
         "(distance after as many steps as the network has; a convolutional one, in a stage; root mean square over "
         "starts). The two rank the methods differently, since momentum pays after many steps.",
         "Images left: no speed, but how much the last layer of an untrained network differs over images of "
-        "noise, over what its first one is given.",
+        "noise, over what its first one is given; to three digits, so methods may share a rank.",
         "Rank correlation (Spearman) over methods of what is expected and the mean, with the interval of Bonett "
         "and Wright; +1: the faster (the more left) the better; (n) where all runs of some methods diverged; — too "
         "few methods, all the same, or other networks. All depths: ranks averaged. The interval takes these "

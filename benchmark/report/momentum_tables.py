@@ -58,7 +58,7 @@ def momentum_text(section: Section, sweeps: list[Sweep], expected: Mapping[float
         "tried it is a bound.",
         "Limiting factor: the limit of that by which a step shortens this distance.",
         "Images left: how much the last layer of the untrained network differs over images of noise (of three "
-        "channels, on all data), over what its first one is given.",
+        "channels, on all data), over what its first one is given; to three digits, so some beta share a rank.",
         "Rank correlations (Spearman) over beta, by seed, of these three and the result; +1: the nearer, the "
         "faster, the more is left the better. Intervals end where they do, at −1 and +1.",
         "Difference: test error at the predicted beta minus that at 0, gradient descent, in percentage points, "

@@ -36,7 +36,7 @@ LIMITS: dict[str, Callable[[float], float]] = {
 """By method the limit, over layers, of the factor by which one layer shortens the distance, at mu and L = 1.
 
 The largest root of the method's recursion at the eigenvalue mu of the Hessian, where each of them is slowest as
-long as no eigenvalue is L itself, at which the optimized gradient method's root tends to 1 (repo's derivation). The
+long as no eigenvalue is close to L, where the optimized gradient method's root tends to 1 (repo's derivation). The
 momentum of Nesterov's method and of the optimized gradient method tends to 1, so their roots' product to 1 - mu: in
 the long run both are slower than gradient descent.
 """

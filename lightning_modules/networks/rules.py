@@ -33,6 +33,9 @@ METHODS: dict[str, Callable[..., UpdateRule]] = {
     "step_table": StepTable,
 }
 
+ROUNDING = 1e-5
+"""Of x_0's factor in a point, whose coefficients may be float32."""
+
 
 def create_rule(method: str, steps: int, reading: str = "residual", **options: object) -> UpdateRule:
     """The rule of this name for ``steps`` layers.
@@ -63,7 +66,7 @@ def step_table(method: str, steps: int, **options: object) -> Tensor:
     p_{k+1} = p_k + sum_{j<=k} h_{k+1}^j v_j. It is read off a run whose j-th gradient is the j-th unit vector.
 
     Raises:
-        ValueError: as ``create_rule``, or the method takes two gradients in a layer.
+        ValueError: as ``create_rule`` and ``table_of``.
     """
     return table_of(create_rule(method, steps, "residual", **{**fixed_coefficients(method), **options}))
 
@@ -72,7 +75,8 @@ def table_of(rule: UpdateRule) -> Tensor:
     """The table of steps (``step_table``) of a rule with the coefficients that it has now, (steps, steps), float64.
 
     Raises:
-        ValueError: the rule takes two gradients in a layer.
+        ValueError: no table can hold the rule: it takes two gradients in a layer, or its points are not x_0 plus
+            steps (as with x_{-1} = 0, or where two coefficients do not keep x_0's factor at 1).
     """
     if isinstance(rule, LinearizedADMM):
         raise ValueError("linearized_admm takes two gradients in a layer, so one step table cannot hold it")
@@ -83,7 +87,10 @@ def table_of(rule: UpdateRule) -> Tensor:
         unit = units[len(points) - 1]
         return point + unit if rule.reading == "fixed_point" else unit
 
-    units = torch.eye(rule.steps, dtype=torch.float64)
+    *units, start = torch.eye(rule.steps + 1, dtype=torch.float64)
     with torch.no_grad():
-        result = rule(torch.zeros(rule.steps, dtype=torch.float64), [transform] * rule.steps)
-    return torch.stack([*points, result]).diff(dim=0)
+        result = rule(start, [transform] * rule.steps)
+    steps = torch.stack([*points, result])
+    if not torch.allclose(steps[:, -1], start[-1], rtol=0, atol=ROUNDING):
+        raise ValueError("points are not x_0 plus steps along gradients, so no step table can hold them")
+    return steps[:, :-1].diff(dim=0)

@@ -231,6 +231,24 @@ def test_a_method_without_coefficients_has_a_step_table(monkeypatch):
         step_table("linearized_admm", STEPS)
 
 
+def test_two_coefficients_with_the_sum_1_are_heavy_ball():
+    by_two = step_table("two_coefficient", STEPS, a=1.5, b=-0.5)
+    assert torch.allclose(by_two, step_table("heavy_ball", STEPS, beta=0.5), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("two_coefficient", {"a": 0.7, "b": -0.3}),
+        ("two_coefficient", {"start": "zero"}),
+        ("heavy_ball", {"start": "zero"}),
+    ],
+)
+def test_points_that_are_not_x_0_and_steps_have_no_table(method, options):
+    with pytest.raises(ValueError, match=r"not x_0 plus steps"):
+        step_table(method, STEPS, **options)
+
+
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("method", ["heavy_ball", "two_coefficient"])
 def test_transforms_are_batched_over_a_start_that_they_share(method, start):

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.experiments.cifar import EXPERIMENT
+from benchmark.ledger import read_records
+from benchmark.report.coefficient_plots import layer_coefficients
+from benchmark.report.layout import signed
+
 ROOT = Path(__file__).parents[2]
 SHORT, QUICK, HELD_OUT = (
     f"## {profile} profile, CIFAR-10 (JPEG copy){rest}"
@@ -46,3 +51,27 @@ def test_every_table_is_a_part_of_the_generated_one_that_its_heading_names(page)
     for (_, rows), (_, section) in zip(shown, SHOWN[page], strict=True):
         for row in rows:
             assert any(row.items() <= known.items() for known in generated[section]), row
+
+
+def learned_coefficients() -> set[tuple[str, ...]]:
+    """Model, epochs, runs, and the range of the coefficients of stage 1, stage 2, stage 3 and the last block."""
+    labels = {row.key: row.label for row in EXPERIMENT.rows}
+    found = {}
+    for record in read_records(ROOT / "results", EXPERIMENT.name):
+        found.setdefault((labels[record.cell.row], record.cell.recipe.epochs), []).append(record)
+    rows = set()
+    for (label, epochs), records in found.items():
+        stages = [ends for name, (_, ends) in layer_coefficients(records).items() if name.endswith("rule.beta")]
+        if len(stages) == 3:
+            parts = [*stages[:2], stages[2][:, :-1], stages[2][:, -1:]]
+            ranges = [f"{signed(part.min())} to {signed(part.max())}" for part in parts]
+            rows.add((label, str(epochs), str(len(stages[0])), *ranges))
+    return rows
+
+
+def test_the_table_of_learned_coefficients_has_the_records_ranges():
+    text = (ROOT / "docs/evidence.md").read_text().split("## What the networks make of their coefficients")[1]
+    lines = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("|")][2:]
+    shown = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    assert len(set(shown)) == len(shown) > 0
+    assert set(shown) == learned_coefficients()
