@@ -14,8 +14,8 @@ from datamodules.errors import DataError
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """``cache_dir``, else ``$OIN_CACHE_DIR``, else ``~/.cache/optimizer-inspired-networks``."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(cache_dir or os.environ.get("OIN_CACHE_DIR") or base / "optimizer-inspired-networks")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(cache_dir or os.environ.get("OIN_CACHE_DIR") or base / "optimizer-inspired-networks").expanduser()
 
 
 def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], None]) -> None:

@@ -47,7 +47,7 @@ class CIFAR10DataModule(ArrayDataModule):
         **options: int,
     ) -> None:
         super().__init__(batch_size, augment, **options)
-        self.data_dir, self.download = Path(data_dir), download
+        self.data_dir, self.download = Path(data_dir).expanduser(), download
 
     @property
     def identity(self) -> dict[str, str]:

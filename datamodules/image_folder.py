@@ -68,7 +68,12 @@ class ImageFolderDataModule(ArrayDataModule):
         super().__init__(batch_size, augment, **options)
         given = {"image_size": image_size, "workers": workers}
         check_numbers(**{name: value for name, value in given.items() if value is not None})
-        self.data_dir, self.image_size, self.workers, self.name = Path(data_dir), image_size, workers, name
+        self.data_dir, self.image_size, self.workers, self.name = (
+            Path(data_dir).expanduser(),
+            image_size,
+            workers,
+            name,
+        )
         self.cache_dir = cache_folder(cache_dir)
 
     @cached_property

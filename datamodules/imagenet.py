@@ -77,7 +77,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
         if not (isinstance(image_size, Integral) and 1 <= image_size <= MOST_PIXELS):
             raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
-        self.data_dir, self.image_size, self.augment = Path(data_dir), image_size, augment
+        self.data_dir, self.image_size, self.augment = Path(data_dir).expanduser(), image_size, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.seed = validation, seed
         self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)
@@ -108,7 +108,15 @@ class ImageNetDataModule(pl.LightningDataModule):
             resize_all(self.listing, resized_side(self.image_size), self.cache_dir, usable_cores())
 
     def setup(self, stage: str | None = None) -> None:
-        self.held_out, self.kept = split_validation(len(self.listing.train), self.validation)
+        """Raises:
+        DataError: more images are held out than there are.
+        """
+        _ = self.split
+
+    @cached_property
+    def split(self) -> tuple[Tensor, Tensor]:
+        """Indices of the held-out and of the other training images."""
+        return split_validation(len(self.listing.train), self.validation)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -141,11 +149,11 @@ class ImageNetDataModule(pl.LightningDataModule):
         DataError: the Trainer's processes cannot share a batch.
         """
         check_parts(self.num_train, self.batch_size, self.trainer.world_size if self.trainer else 1)
-        return self._stream(self.training_images(), self.kept, self.batch_size, training=True)
+        return self._stream(self.training_images(), self.split[1], self.batch_size, training=True)
 
     def val_dataloader(self) -> ImageStream:
         if self.validation:
-            return self._stream(self._images(self.listing.train), self.held_out, self.eval_batch_size)
+            return self._stream(self._images(self.listing.train), self.split[0], self.eval_batch_size)
         return self.test_dataloader()
 
     def test_dataloader(self) -> ImageStream:

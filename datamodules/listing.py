@@ -118,6 +118,10 @@ def _list(path: Path) -> Listing:
             f"{path} has {len(train_files)} classes in train/ and {len(test_files)} in {test.name}/; "
             f"they must be the same, and differ in {shown}"
         )
+    if test.name == "val" and any((root / "test" / name).is_dir() for name in train_files):
+        raise DataError(
+            f"{path} has val/ and test/ of the same classes, each of which could be the test set; take one away"
+        )
     if len(train_files) < 2:
         raise DataError(f"{path} has only one class, {next(iter(train_files))}; it needs two or more")
     class_names = tuple(sorted(train_files))

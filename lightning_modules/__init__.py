@@ -8,8 +8,9 @@ _HOME = {
     "create_network": "lightning_modules.networks",
     "list_networks": "lightning_modules.networks",
     "load_torchvision": "lightning_modules.networks",
+    "no_weight_decay": "lightning_modules.networks",
 }
-__all__ = ["LitClassifier", "create_network", "list_networks", "load_torchvision"]
+__all__ = ["LitClassifier", "create_network", "list_networks", "load_torchvision", "no_weight_decay"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,10 +14,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_modules.fixed_shape import CAPTURED, FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.networks.options import plain
-from lightning_modules.recipes import create_optimizer, create_schedule, resolve_recipe
+from lightning_modules.recipes import begin_momenta, create_optimizer, create_schedule, resolve_recipe
 
 STEPS_UNSEEN = 50
 """Reading every loss would stall a GPU: there one in this many is read, and the mean at the end of an epoch."""
+
+LOGGED: dict[str, Any] = {"prog_bar": True, "sync_dist": True, "reduce_fx": "max"}
+"""Metrics are the same in all processes; Lightning warns where it is not asked to bring them together."""
 
 
 class DivergedError(RuntimeError):
@@ -169,22 +172,39 @@ class LitClassifier(pl.LightningModule):
         checkpoint["network_definition"] = self._definition
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A head for another number of classes is left out, so ``strict=False`` keeps this network's own."""
         written, ours = checkpoint.get("network_definition", 1), self._definition
         if written != ours:
             raise ValueError(
                 f"the checkpoint is of definition {written} of {self._network_name}, the code has {ours}: a "
                 "default changed; give the options that it was trained with as network_options"
             )
+        own, weights = self.state_dict(), checkpoint["state_dict"]
+        for name in [name for name in weights if name.startswith("network.classifier.") and name in own]:
+            if weights[name].shape != own[name].shape:
+                del weights[name]
 
     def configure_optimizers(self) -> dict[str, Any]:
         cannot_clip_fused = isinstance(self.trainer.precision_plugin, MixedPrecision)
         fused = not (self.trainer.gradient_clip_val and cannot_clip_fused)
-        optimizer = create_optimizer(self.network, self.recipe, fused)
+        optimizer = create_optimizer(self, self.recipe, fused)
         recipe, epochs = self.recipe, self.trainer.max_epochs
         if not self._gives_epochs and epochs and epochs > 0:
             recipe = {**recipe, "epochs": epochs}
         schedule = create_schedule(optimizer, recipe, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        begin_momenta(optimizer)
+
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's, under the name that Lightning's ``Tuner.lr_find`` looks for."""
+        return self.recipe["learning_rate"]
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.recipe = {**self.recipe, "learning_rate": value}
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:
         """Labels are classes (B,), or probabilities (B, num_classes), of which errors take the likeliest."""
@@ -210,9 +230,9 @@ class LitClassifier(pl.LightningModule):
         values = {name: metric.compute() for name, metric in metrics.items()}
         for name, value in values.items():
             if name == "loss":
-                self.log(f"{stage}_loss", value)
+                self.log(f"{stage}_loss", value, **LOGGED)
             else:
-                self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value))
+                self.log(f"{stage}_{name.replace('accuracy', 'error')}", 100 * (1 - value), **LOGGED)
         _reset(metrics)
         return values["loss"]
 

@@ -48,13 +48,13 @@ def _are_fractions(values: Any) -> bool:
     return isinstance(values, list | tuple) and all(isinstance(v, Real) and 0 <= v <= 1 for v in values)
 
 
-def create_optimizer(network: nn.Module, recipe: Mapping[str, Any], fused: bool = True) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; learned coefficients are not decayed.
+def create_optimizer(module: nn.Module, recipe: Mapping[str, Any], fused: bool = True) -> torch.optim.SGD:
+    """SGD with Nesterov momentum for all parameters of ``module``; learned coefficients are not decayed.
 
     ``fused``: in one kernel, where the device has it. In mixed precision Lightning clips no gradients before that.
     """
-    free = no_weight_decay(network)
-    named = list(network.named_parameters())
+    free = no_weight_decay(module)
+    named = list(module.named_parameters())
     groups = [
         {"params": [p for n, p in named if n not in free], "weight_decay": recipe["weight_decay"]},
         {"params": [p for n, p in named if n in free], "weight_decay": 0.0},
@@ -67,6 +67,20 @@ def create_optimizer(network: nn.Module, recipe: Mapping[str, Any], fused: bool 
         nesterov=recipe["nesterov"] and recipe["momentum"] > 0,
         fused=fused and device.type in ("cuda", "cpu"),
     )
+
+
+def begin_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Give a parameter that joins later (a layer unfrozen in training) the momentum 0, which its first step makes.
+
+    torch's fused SGD begins the momenta of a group all at once, and fails where some have begun.
+    """
+    for group in optimizer.param_groups:
+        if not (group.get("fused") and group.get("momentum")):
+            continue
+        used = [p for p in group["params"] if p.grad is not None]
+        new = [p for p in used if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+        for p in new if len(new) < len(used) else ():
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def create_schedule(

@@ -60,7 +60,8 @@ class DenseLayer(nn.Module):
         if scale is None:
             x = self.conv1(x)
         else:
-            x = F.conv2d(x, self.conv1.weight * scale[:, None, None], padding=self.conv1.padding)
+            c = self.conv1
+            x = F.conv2d(x, c.weight * scale[:, None, None], c.bias, c.stride, c.padding, c.dilation, c.groups)
         x = F.dropout(x, self.dropout, self.training)
         if self.bottleneck:
             x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)

@@ -11,6 +11,10 @@ Value = TypeVar("Value")
 LARGEST = torch.finfo(torch.float32).max
 
 
+class UnknownOptionError(ValueError):
+    """Names the options that are not any, and the valid ones."""
+
+
 def is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
@@ -30,11 +34,13 @@ KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
 
 
 def plain(value: Any) -> Any:
-    """Numbers and arrays of numpy and torch as Python's own, also inside of lists and mappings."""
+    """Numbers, arrays and sequences of other libraries as Python's own, also inside of lists and mappings."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [*map(plain, value)]
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -65,13 +71,18 @@ def count_units(depth: int, unit: int, others: int) -> int:
 def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
     """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
 
+    A builder with ``**options`` is given all of them.
+
     Raises:
-        ValueError: names the unknown options and the valid ones; or see ``check_values``.
+        UnknownOptionError: the builder does not have them.
+        ValueError: see ``check_values``.
     """
-    accepted = set(inspect.signature(builder).parameters) - hidden
-    if unknown := sorted(set(options) - accepted):
+    parameters = inspect.signature(builder).parameters.values()
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    accepted = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL} - hidden
+    if unknown := sorted(set() if takes_all else set(options) - accepted):
         valid = ", ".join(sorted(accepted)) or "none"
-        raise ValueError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
+        raise UnknownOptionError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
     check_values(builder, options)
 
 

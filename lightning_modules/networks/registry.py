@@ -7,17 +7,19 @@ HB-Net heavy ball, AGD-ResNet Nesterov with lookahead; DenseNet and AGD-Net shar
 """
 
 import difflib
+import inspect
 from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.networks.dense import CIFARDenseNetwork, ImageNetDenseNetwork
+from lightning_modules.networks.dense_blocks import MultiStepDenseBlock
 from lightning_modules.networks.feedforward import FeedforwardNetwork
-from lightning_modules.networks.options import check_values, is_integer
+from lightning_modules.networks.options import UnknownOptionError, check_values, is_integer, plain
 from lightning_modules.networks.residual import CIFARResidualNetwork, ImageNetResidualNetwork
+from lightning_modules.networks.updates import UpdateRule
 
 _STRUCTURES = {
     "plain": {"method": "gradient_descent", "reading": "fixed_point"},
@@ -138,27 +140,40 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
     Raises:
         ValueError: unknown name (the closest are given), option or option value.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a network is given by its name, one of list_networks(), got {type(name).__name__}")
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
+    overrides = plain(overrides)
     check_values(_BUILDERS[name].func, overrides)
     if num_classes is None:
         num_classes = network_purpose(name).num_classes
     if not is_integer(num_classes) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive whole number, got {num_classes!r}")
-    return _BUILDERS[name](num_classes, **overrides)
+    try:
+        return _BUILDERS[name](num_classes, **overrides)
+    except UnknownOptionError as error:
+        raise UnknownOptionError(f"{error}; the network's: {', '.join(_own_options(name))}") from None
+
+
+def _own_options(name: str) -> list[str]:
+    """Those of the backbone; what it takes beyond them are its method's."""
+    parameters = inspect.signature(_BUILDERS[name].func).parameters.values()
+    return sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def no_weight_decay(network: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay leaves alone: the learned coefficients of update rules.
+    """Names of the parameters that weight decay leaves alone: the learned coefficients of methods.
 
-    They are the parameters that belong to no convolution, batch norm (also as Lightning leaves a synchronised one
-    after training) or linear layer.
+    Those of update rules and of dense blocks, in whatever module they are.
     """
     coefficients = set()
     for prefix, module in network.named_modules():
-        if not isinstance(module, _BatchNorm | nn.Linear | nn.Conv2d):
-            for name, _ in module.named_parameters(prefix, recurse=False):
-                coefficients.add(name)
+        if isinstance(module, UpdateRule):
+            coefficients.update(name for name, _ in module.named_parameters(prefix))
+        elif isinstance(module, MultiStepDenseBlock) and module.learned:
+            table = f"{prefix}.table".lstrip(".")
+            coefficients.update(name for name, _ in module.table.named_parameters(table))
     return coefficients

@@ -23,7 +23,7 @@ from lightning_modules.networks.layers import (
     projection_shortcut,
 )
 from lightning_modules.networks.methods import check_longest
-from lightning_modules.networks.options import choice, count_units
+from lightning_modules.networks.options import choice, count_units, is_integer
 from lightning_modules.networks.rules import create_rule
 from lightning_modules.networks.updates import Transform, UpdateRule
 
@@ -137,13 +137,15 @@ class Stage(nn.Module):
         return self.rule(self.shortcut(x), [lambda _: first(x), *others], self.activation)
 
 
-def check_widths(widths: Sequence[int]) -> None:
+def check_widths(widths: Sequence[int], stages: int) -> None:
     """Raises:
-    ValueError: they are not the channels of one stage or more.
+    ValueError: they are not the channels of so many stages.
     """
     is_sequence = isinstance(widths, Sequence) and not isinstance(widths, str | bytes) and len(widths) > 0
-    if not is_sequence or not all(isinstance(width, int) and width > 0 for width in widths):
+    if not is_sequence or not all(is_integer(width) and width > 0 for width in widths):
         raise ValueError(f"widths must be positive whole numbers, one for each stage, got {widths!r}")
+    if len(widths) != stages:
+        raise ValueError(f"widths must be {stages} numbers, got {len(widths)}")
 
 
 class ResidualNetwork(nn.Module):
@@ -221,7 +223,7 @@ class CIFARResidualNetwork(ResidualNetwork):
         in_channels: int = 3,
         **method_options: object,
     ) -> None:
-        check_widths(widths)
+        check_widths(widths, stages=3)
         stem = nn.Sequential(conv3x3(in_channels, widths[0]))
         if not pre_activation:
             stem.extend(norm_relu(widths[0]))
@@ -260,9 +262,7 @@ class ImageNetResidualNetwork(ResidualNetwork):
         **method_options: object,
     ) -> None:
         blocks, bottleneck = IMAGENET_BLOCKS[choice("depth", depth, tuple(IMAGENET_BLOCKS))], depth >= 50
-        check_widths(widths)
-        if len(widths) != len(blocks):
-            raise ValueError(f"widths must be {len(blocks)} numbers, got {len(widths)}")
+        check_widths(widths, len(blocks))
         stem = imagenet_stem(in_channels, widths[0])
         ends = [EXPANSION * width for width in widths] if bottleneck else widths
         rule = partial(create_rule, method, reading=reading, **method_options)

@@ -44,7 +44,7 @@ def our_key(key: str) -> str:
     raise ValueError(f"{key!r} is not a key of torchvision's ResNets or DenseNets")
 
 
-def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor], head: bool = True) -> None:
     """Load the weights of torchvision's model of the same architecture, all of them or none.
 
     HB-Net takes those of the ResNet, AGD-Net those of the DenseNet, of its depth; their coefficients, which
@@ -53,12 +53,15 @@ def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor]) -> No
     Args:
         network: one of ``imagenet_*``.
         state_dict: such as ``torchvision.models.ResNet34_Weights.IMAGENET1K_V1.get_state_dict()``.
+        head: False leaves the classifier as it starts, for other classes.
 
     Raises:
         ValueError: the weights are of another architecture, or for another number of classes.
     """
     own = network.state_dict()
     names = {our_key(key): key for key in state_dict}
+    kept = set() if head else {name for name in own if name.startswith("classifier.")}
+    names = {name: key for name, key in names.items() if name not in kept}
     for name, key in names.items():
         if name not in own:
             raise ValueError(f"the weights are of another architecture: this network has no place for {key}")
@@ -67,6 +70,6 @@ def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor]) -> No
             raise ValueError(f"the weights do not fit: {key} has shape {theirs}, this network's {name} {ours}")
     coefficients = no_weight_decay(network)
     for name in own:
-        if not (name in names or name in coefficients or name.endswith("num_batches_tracked")):
+        if not (name in names or name in kept | coefficients or name.endswith("num_batches_tracked")):
             raise ValueError(f"the weights are of another architecture: they have nothing for {name}")
     network.load_state_dict({name: state_dict[key] for name, key in names.items()}, strict=False)

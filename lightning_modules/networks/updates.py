@@ -123,6 +123,9 @@ class UpdateRule(nn.Module):
         self.steps = steps
         self.reading = choice("reading", reading, READINGS)
 
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}, reading={self.reading!r}"
+
     def layers(self) -> Iterable[Any]:
         """What ``point`` and ``step`` are given for each layer: its coefficients (``unpack``), or its number."""
         return range(self.steps)

@@ -231,12 +231,23 @@ def test_half_of_the_classes_are_another_data_set(small_imagenet):
         (lambda p: os.rename(p / "val/dog", p / "dog"), "2 classes in train/ and 1 in val/"),
         (lambda p: os.rename(p / "val", p / "validate"), r"no images in test/<class>/"),
         (lambda p: os.rename(p / "train", p / "training"), "no train/ folder"),
+        (lambda p: (p / "test/cat").mkdir(parents=True), "val/ and test/ of the same classes"),
         (lambda p: (p / "train/cat/0.JPEG").write_bytes(b""), r"cat/0\.JPEG has 0 bytes"),
         (lambda p: os.truncate(p / "train/cat/0.JPEG", 1 << 27), r"cat/0\.JPEG has 134,217,728 bytes"),
         (lambda p: os.mkfifo(p / "train/cat/pipe.JPEG"), r"pipe\.JPEG is not a plain file"),
         (lambda p: (p / "train/cat/x.JPEG").symlink_to("/nowhere"), r"x\.JPEG does not exist"),
     ],
-    ids=["other classes", "a class less", "no val", "no train", "empty", "too large", "a pipe", "a dead link"],
+    ids=[
+        "other classes",
+        "a class less",
+        "no val",
+        "no train",
+        "two tests",
+        "empty",
+        "too large",
+        "a pipe",
+        "a dead link",
+    ],
 )
 def test_unusable_folders(tmp_path, spoil, message):
     folder = write_photographs(tmp_path / "pets")

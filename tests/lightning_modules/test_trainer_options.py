@@ -109,3 +109,68 @@ def test_errors_of_mixed_labels_are_those_of_the_likeliest():
         errors.append(model.val_metrics["accuracy"].compute())
         model.val_metrics["accuracy"].reset()
     assert errors[0] == errors[1]
+
+
+def test_layers_may_be_unfrozen_in_training(fit):
+    """Momenta that begin later are those of an optimizer that begins each by itself."""
+
+    class Unfreeze(pl.Callback):
+        def on_train_epoch_start(self, trainer, model):
+            model.network.stages.requires_grad_(trainer.current_epoch > 0)
+
+    class Apart(LitClassifier):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(
+                self.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-4, foreach=False
+            )
+            optimizer.param_groups[0]["params"] = [p for n, p in self.named_parameters() if "beta" not in n]
+            betas = [p for n, p in self.named_parameters() if "beta" in n]
+            optimizer.add_param_group({"params": betas, "weight_decay": 0.0})
+            return optimizer
+
+    results = []
+    for kind in (LitClassifier, Apart):
+        torch.manual_seed(0)
+        model = kind("cifar_hbnet20", network_options=SMALL, recipe={"epochs": 100})
+        fit(model, max_epochs=2, limit_train_batches=3, callbacks=[Unfreeze()])
+        results.append(torch.nn.utils.parameters_to_vector(p.contiguous() for p in model.parameters()).detach())
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_a_subclasss_own_layers_are_trained(fit):
+    class Calibrated(LitClassifier):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.own = torch.nn.Linear(10, 10)
+
+        def forward(self, images):
+            return self.own(super().forward(images))
+
+    model = Calibrated("cifar_hbnet20", network_options=SMALL)
+    before = model.own.weight.clone()
+    fit(model, limit_train_batches=2)
+    assert not torch.equal(model.own.weight, before)
+
+
+def test_the_learning_rate_finder_finds_the_recipes(fit):
+    model = classifier(recipe={"learning_rate": 0.3})
+    assert model.learning_rate == 0.3
+    model.learning_rate = 0.02
+    trainer = fit(model, limit_train_batches=1)
+    assert trainer.optimizers[0].param_groups[0]["initial_lr"] == 0.02
+
+
+def test_loss_and_error_are_shown(fit):
+    trainer = fit(classifier(), limit_train_batches=1, limit_val_batches=1)
+    assert {"train_loss", "train_error", "val_loss", "val_error"} <= trainer.progress_bar_metrics.keys()
+
+
+def test_a_checkpoint_gives_all_but_its_head_to_other_classes(fit, tmp_path):
+    model = classifier()
+    fit(model, limit_train_batches=1).save_checkpoint(tmp_path / "ten.ckpt")
+    other = LitClassifier.load_from_checkpoint(tmp_path / "ten.ckpt", num_classes=3, strict=False)
+    assert other.network.classifier.weight.shape[0] == 3
+    ours, theirs = other.network.state_dict(), model.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs if not name.startswith("classifier."))
+    with pytest.raises(RuntimeError, match=r"Missing key.*classifier\.weight"):
+        LitClassifier.load_from_checkpoint(tmp_path / "ten.ckpt", num_classes=3)

@@ -2,15 +2,20 @@
 
 import csv
 import math
+from collections import UserList
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmark.arguments import parse_network
 from benchmark.complexity import complexity
 from lightning_modules import create_network, list_networks
+from lightning_modules.networks.dense_blocks import DenseLayer
 from lightning_modules.networks.registry import network_purpose, no_weight_decay
 from lightning_modules.networks.rules import METHODS
 
@@ -296,6 +301,15 @@ def test_dropout_drops_only_in_training():
         ("cifar_resnet20", {"depth": 3}, "depth 3 is not 6n \\+ 2; the nearest are 8 and 14"),
         ("cifar_densenet40", {"depth": 41}, "depth 41 is not 3n \\+ 4; the nearest are 40 and 43"),
         ("cifar_densenet40", {"reading": "residual"}, "dense does not take reading"),
+        ("cifar_densenet40", {"growth_rate": 24}, r"dense does not take growth_rate; .*the network's: .* growth,"),
+        (
+            "cifar_resnet20",
+            {"in_chans": 1},
+            r"does not take in_chans; its options: none; the network's: .*in_channels",
+        ),
+        ("cifar_resnet20", {"widths": (8, 16, 32, 64)}, "widths must be 3 numbers, got 4"),
+        (None, {}, "given by its name, one of list_networks.., got NoneType"),
+        (nn.Identity(), {}, "given by its name, one of list_networks.., got Identity"),
         ("cifar_resnet20", {"shortcut": "none"}, "unknown shortcut 'none'; valid: pad, projection"),
         ("imagenet_resnet18", {"depth": 20}, "unknown depth 20; valid: 18, 34, 50, 101, 152"),
         ("imagenet_densenet121", {"depth": 40}, "unknown depth 40; valid: 121, 161, 169, 201"),
@@ -336,3 +350,34 @@ def test_a_network_made_without_memory_is_whole_once_it_is_loaded(name):
     other.to_empty(device="cpu").load_state_dict(network.state_dict())
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(other.eval()(images), network(images))
+
+
+def test_other_kinds_of_layers_are_decayed():
+    network = create_network("cifar_hbnet20", depth=8)
+    network.stages[0].transforms[0].conv1 = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1))
+    network.stages[1].transforms[0].norm1 = nn.GroupNorm(2, 32)
+    assert no_weight_decay(network) == no_weight_decay(create_network("cifar_hbnet20", depth=8))
+
+
+def test_widths_of_another_library():
+    widths = UserList([np.int64(4), 8, 8])
+    assert str(create_network("cifar_hbnet20", widths=widths)) == str(
+        create_network("cifar_hbnet20", widths=[4, 8, 8])
+    )
+    assert "HeavyBall(steps=3, reading='residual')" in str(
+        create_network("cifar_hbnet20", widths=np.array([4, 8, 8]))
+    )
+
+
+def test_a_convolution_that_a_norm_was_folded_into_keeps_its_bias():
+    torch.manual_seed(0)
+    network = create_network("cifar_agdnet40", depth=10, bottleneck=True).eval()
+    images = torch.randn(2, 3, 8, 8)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+    expected = network(images)
+    for module in network.modules():
+        if isinstance(module, DenseLayer):
+            module.conv1, module.norm2 = fuse_conv_bn_eval(module.conv1, module.norm2), nn.Identity()
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)

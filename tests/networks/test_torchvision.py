@@ -172,3 +172,18 @@ def test_weights_for_another_number_of_classes():
         ValueError, match=r"fc.weight has shape \(1000, 512\), this network's classifier.weight \(10,"
     ):
         load_torchvision(create_network("imagenet_resnet18", 10), model("resnet18", 1000).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("imagenet_hbnet18", "resnet18"), ("imagenet_agdnet121", "densenet121")]
+)
+def test_weights_without_the_head_are_for_other_classes(name, theirs):
+    theirs, ours = model(theirs).state_dict(), create_network(name, 3)
+    head = ours.classifier.weight.clone()
+    load_torchvision(ours, theirs, head=False)
+    assert torch.equal(ours.classifier.weight, head)
+    own = ours.state_dict()
+    names = {our_key(key): key for key in theirs if not our_key(key).startswith("classifier.")}
+    assert all(torch.equal(own[name], theirs[key]) for name, key in names.items())
+    with pytest.raises(ValueError, match="weights do not fit"):
+        load_torchvision(ours, theirs)

@@ -11,7 +11,7 @@ import torch
 
 from lightning_modules.networks.methods import multi_step_table, nesterov_betas
 from lightning_modules.networks.rules import METHODS, create_rule, step_table
-from lightning_modules.networks.updates import READINGS, STARTS, GradientDescent, State, look_ahead
+from lightning_modules.networks.updates import READINGS, STARTS, GradientDescent, HeavyBall, State, look_ahead
 
 STEPS, SIZE = 9, 6
 phi = torch.tanh
@@ -296,6 +296,17 @@ def test_momentum_without_any_is_gradient_descent(problem):
 def test_bad_options(arguments, message):
     with pytest.raises(ValueError, match=message):
         create_rule(steps=3, **arguments)
+
+
+def test_a_rule_may_pass_options_on(monkeypatch):
+    class Mine(HeavyBall):
+        def __init__(self, *arguments, gamma=0.1, **options):
+            super().__init__(*arguments, **options)
+            self.gamma = gamma
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    rule = create_rule("mine", 3, beta=0.25, coefficients="fixed", gamma=0.5)
+    assert (rule.beta, rule.gamma) == ((0.25, 0.25), 0.5)
 
 
 def test_a_start_of_lower_precision_than_the_layers():
