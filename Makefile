@@ -50,7 +50,7 @@ plan-cifar: $(STAMP) ## Show what reproduce-cifar will run and how long it will 
 reproduce-imagenet: $(STAMP) ## Reproduce the ImageNet table from DATA_DIR=..., or train on any image folder there
 	$(BIN)/python -m benchmark run imagenet $(OPTIONS) $(TRACKING)
 
-tables: $(STAMP) ## Make the CIFAR table and its plots anew from the records
+tables: $(STAMP) ## Remake the CIFAR table and its plots from the records
 	$(BIN)/python -m benchmark tables cifar --results-dir "$(RESULTS_DIR)" $(ARGS)
 
 report: $(STAMP) ## Make results/report.html: tables, plots, every run and what it ran on, in one page

@@ -82,7 +82,7 @@ def _mend_streams() -> None:
 def _parse(arguments: list[str]) -> Command:
     """tyro's parser, with examples below a command's help and its boxed error message folded into one line."""
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in arguments):
-        raise UserError("an argument is empty; a variable of the shell may not be set")
+        raise UserError("an argument is empty; perhaps a shell variable is not set")
     for word in arguments:
         if any(unicodedata.category(sign) in UNPRINTABLE for sign in word):
             raise UserError(f"{word!r} has characters that tables and plots cannot show; rename it")

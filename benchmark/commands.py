@@ -36,22 +36,22 @@ class Selection:
     network: Annotated[Words, tyro.conf.arg(metavar="NAME[:OPTION=VALUE,...] ...")] = ()
     """Any registered networks in place of the table's rows, e.g. cifar_hbnet20:reading=fixed_point,depth=26."""
     validation: int = 0
-    """Training images to hold out, e.g. 5000: curves are then of these, and a choice can be made by them."""
+    """Training images to hold out, e.g. 5000; curves then show their error, for model selection."""
     image_size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 0
     """Crop photographs (imagenet) to this side, e.g. 64 for Tiny-ImageNet; by default the profile's, 224."""
     cache: bool = False
     """Read photographs from pixels that are resized beforehand, once, to 256 for crops of 224: much faster, much
     larger on disk ($OIN_CACHE_DIR), and named in the record."""
     subset: bool = False
-    """Take a part of ImageNet, and name it so in the record; without this it must be complete."""
+    """Accept a part of ImageNet, named as such in the record; otherwise it must be complete."""
     device: str = "auto"
     """auto, cpu or cuda."""
     precision: str = "auto"
-    """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid that goes on elsewhere must keep its own."""
+    """auto (bf16 where it is fast), 32-true or bf16-mixed; a grid continued elsewhere must keep its own."""
     compile: str = "auto"
-    """auto (on one GPU graphs for small images, else default on GPUs that can), off, default (of torch.compile),
-    graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code: faster, and slow to prepare), where the
-    experiment leaves it open; a grid that goes on elsewhere must keep its own."""
+    """auto (graphs for small images on one GPU, else default on GPUs that can), off, default (of torch.compile),
+    graphs (CUDA graphs) or compiled-graphs (CUDA graphs of compiled code: faster, slow to prepare), where the
+    experiment leaves it open; a grid continued elsewhere must keep its own."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Plan(Selection):
     """Show the runs: parameters, multiply-adds, epochs, estimated time, and what is done already."""
 
     devices: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
-    """Also when what is left would end on N devices like this one, and what limits that, e.g. --devices 1 8 64."""
+    """Also the time for the remaining runs on N devices like this one, and its limit, e.g. --devices 1 8 64."""
     price: float | None = None
-    """Of an hour of one device, in any currency: with --devices, what each schedule costs."""
+    """Price of a device-hour, in any currency: with --devices, what each schedule costs."""
     step_times: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Plan for another device by what was measured there: its table of --save-step-times, or of `make speed`
+    """Plan for another device from step times measured there: its --save-step-times or `make speed` table
     (results/tables/speed-<device>-loops.csv); measures nothing."""
     save_step_times: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Add the measured step times to this csv table; of one network the fastest counts."""
@@ -74,8 +74,8 @@ class Run(Selection):
     """Train what is not done yet, continue what was interrupted, then write the tables and plots."""
 
     devices: int = 1
-    """GPUs of each machine that share every batch, a process each (with --device cpu: processes); runs are those of
-    this number."""
+    """GPUs per machine that share every batch, one process each (with --device cpu: processes); part of the run
+    id."""
     nodes: int = 1
     """Machines; more than one need torchrun or srun (docs/distributed.md)."""
     sync_batchnorm: bool = False
@@ -93,14 +93,14 @@ class Run(Selection):
     """With --engine ray, a Ray cluster to join: its address, or auto for the one that this machine belongs to; by
     default $RAY_ADDRESS, or a Ray of this command's own on this machine."""
     runs_per_gpu: int = 1
-    """With --engine ray, how many runs share a GPU: at once if NVIDIA's MPS runs there, else in turns."""
+    """With --engine ray, runs per GPU: concurrent if NVIDIA's MPS runs there, else time-sliced."""
     cpus_per_run: int = 1
-    """With --engine ray, the CPU threads of a run; on CPUs, as many runs at once as that leaves room for."""
+    """With --engine ray, CPU threads per run; on CPUs this sets how many runs fit at once."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Make the tables and plots anew from the records."""
+    """Remake the tables and plots from the records."""
 
     experiment: ExperimentName
     results_dir: Path = Path("results")
@@ -114,7 +114,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Compare:
-    """Two sets of results side by side: what changed, by how much, and whether it is beyond noise."""
+    """Compare two sets of results: what changed, by how much, and whether it is beyond noise."""
 
     a: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
     """What to compare with: a results directory, or a git revision with committed results."""
@@ -131,7 +131,7 @@ class Report:
     """Write one page, report.html, from all records: tables, plots, every run and what it ran on."""
 
     results_dir: Path = Path("results")
-    """Where the records are; tables and plots are made anew beside the page."""
+    """Where the records are; tables and plots are remade with the page."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,14 @@ class Speed:
     torch.compile), graphs (CUDA graphs, replayed) or compiled-graphs (of compiled code)."""
     batch_size: int = 128
     blocks: int = 10
-    """Turns that each loop takes."""
+    """Blocks of steps per loop."""
     steps: int = 5
-    """Steps of a turn; on a GPU the next multiple of 8, since it makes so many batches at once."""
+    """Steps per block; on a GPU rounded up to a multiple of 8, the batches made at once."""
     pack: Annotated[Words, tyro.conf.arg(metavar="N ...")] = ()
     """Also measure N runs at once of ResNet-56 and of DenseNet-40 on the device, as processes and stacked into one
     model, e.g. --pack 1 2 4 8."""
     data_dir: Path | None = None
-    """Photographs in train/ and val/ classes to measure reading with; by default some are made."""
+    """Photographs in train/ and val/ classes to measure reading with; by default synthetic."""
     feed: Annotated[float | None, tyro.conf.arg(metavar="IMAGES")] = None
     """Images per second: say how many cores read so many photographs, as for networks measured on a GPU."""
     results_dir: Path = Path("results")
@@ -192,7 +192,7 @@ class List:
 
 @dataclass(frozen=True)
 class Show:
-    """A network's layers, and which of them feeds which."""
+    """Show a network's layers and which feeds which."""
 
     network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
     """A registered network with options of its own, e.g. cifar_hbnet20:depth=26."""
@@ -204,7 +204,7 @@ class Show:
 
 @dataclass(frozen=True)
 class Completion:
-    """Print what teaches a shell to complete oin: commands, options, experiments, rows, data sets and networks."""
+    """Print a shell completion script for oin: commands, options, experiments, rows, data sets and networks."""
 
     shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]
 

@@ -25,7 +25,7 @@ class Counter:
     limit: float = math.inf
 
     def since(self, before: "Counter") -> float:
-        """Joules from ``before`` to now, if the counter came round once at most."""
+        """Joules from ``before`` to now, if the counter wrapped at most once."""
         spent = self.joules - before.joules
         return spent if spent >= 0 else spent + self.limit
 
@@ -47,7 +47,7 @@ class EnergyMeter:
         self.looked = time.monotonic()
 
     def look(self) -> None:
-        """To be called while a CPU works, so that no counter comes round unseen; a GPU's do not come round."""
+        """Call while a CPU works, so that no counter wraps unseen; a GPU's do not wrap."""
         if self.device != "cuda" and time.monotonic() - self.looked >= INTERVAL:
             self._add()
 
@@ -89,7 +89,7 @@ def _nvml() -> Any:
 
 
 def _cpu_counters() -> list[Counter]:
-    """Root alone may read the counters of most kernels."""
+    """On most kernels only root may read the counters."""
 
     def joules(path: Path) -> float:
         return int(path.read_text()) / 1e6

@@ -175,10 +175,10 @@ def origin(device: str) -> dict[str, str]:
 
 
 def free_memory(device: str) -> None:
-    """Give up what ended runs still hold: Trainers and models refer to each other until they are collected.
+    """Free what ended runs still hold: Trainers and models refer to each other until they are collected.
 
-    So is compiled code: torch counts the graphs of a ``forward`` over all networks that share it, and leaves what
-    comes after a few of them uncompiled without a word.
+    Compiled code too: torch counts the graphs of a ``forward`` over all networks that share it, and after a few
+    silently leaves the rest uncompiled.
     """
     gc.collect()
     if "torch._dynamo" in sys.modules:  # else nothing was compiled, and importing it takes seconds

@@ -53,7 +53,7 @@ class PlannedRun:
         return self.seconds * (1 - self._epochs_trained() / self.cell.recipe.epochs)
 
     def _epochs_trained(self) -> int:
-        """None by a damaged table, which the run writes anew from a checkpoint; without one it fails alone."""
+        """0 for a damaged table, which the run rewrites from a checkpoint; without one only that run fails."""
         if self.cell.recipe.loop == "reference":  # it starts anew
             return 0
         with contextlib.suppress(UserError):
@@ -73,8 +73,8 @@ def make_plan(
 
     With ``step_times`` nothing is measured: they are the times, of whatever device.
 
-    One that cannot be measured, such as for want of memory, costs a warning and counts as no time: its run will say
-    why it fails, and the others are run.
+    A network that cannot be measured, e.g. for lack of memory, gets a warning and counts as no time: its run will
+    say why it fails; the others are run.
 
     Runs of one seed come before those of the next, so that a grid that is stopped early has whole tables.
 

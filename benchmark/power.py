@@ -39,12 +39,12 @@ def pairs_by_seed(experiment: Experiment, records: Iterable[Record]) -> list[int
 def _line(pairs: list[int]) -> str:
     """Of the comparisons that have two pairs at least, and with them an interval."""
     if not pairs:
-        return "A difference of 1 seed has no interval, and stands in no table."
+        return "One seed's difference has no interval and is never significant."
     count, seeds = len(pairs), min(pairs)
     comparisons = f"{count} comparisons: one" if count > 1 else "1 comparison: it"
     counts = (seeds, *(more for more in MORE_SEEDS if more > seeds))
     found = ", ".join(f"{detectable(n, count):.1f} with {n}" for n in counts)
     return (
-        f"{comparisons} stands in the table four times in five if its mean is so many standard deviations of the "
-        f"paired differences, by the number of seeds: {found}."
+        f"{comparisons} is significant with 80 % power if its mean is this many standard deviations of the paired "
+        f"differences, by number of seeds: {found}."
     )

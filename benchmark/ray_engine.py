@@ -261,7 +261,7 @@ def _enter(order: Order) -> None:
     except OSError as error:
         raise UserError(f"{order.home}, where this was called, is not on node {node}; share it") from error
     if not order.folder.path.is_dir():
-        raise UserError(f"{order.tracker.results} on node {node} is not the one that was called with; share it")
+        raise UserError(f"{order.tracker.results} on node {node} is not the driver's; share it")
     if order.has_data and not order.data_dir.exists():
         raise UserError(f"{order.data_dir} is not on node {node}; share it")
 

@@ -74,8 +74,8 @@ def _choose_compile(recipe: RecipeSpec, device: str, network: NetworkSpec) -> bo
     """CUDA graphs for small images on one GPU, which waits for the host; else compilation where that can be.
 
     A bare step of ResNet-56 on an H200 takes 5.1 ms by graphs and 14.9 ms compiled. Graphs of compiled code, 4.1
-    ms, are for those who ask: they take most of a minute to prepare. So is compilation on a CPU, by which networks
-    without momentum gain next to nothing.
+    ms, are opt-in: they take most of a minute to prepare. Compilation on a CPU is too: it gains networks without
+    momentum next to nothing.
     """
     is_small = device == "cuda" and recipe.devices == 1 and not recipe.image_size
     if is_small and not network.draws_masks_twice:

@@ -2,8 +2,8 @@
 
 Runs that wait are handed out from the longest to the shortest, each to the device that is free first (R. L.
 Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969). No schedule ends before the
-longest run, nor before the total work shared out evenly; on m devices this one needs at most 4/3 - 1/(3m) times
-what the best one needs.
+longest run, nor before the total work shared out evenly; on m devices this one's makespan is at most 4/3 - 1/(3m)
+times the optimum.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""Finding one's way: what can be run, and what a network is made of."""
+"""What can be run, and what a network is made of."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

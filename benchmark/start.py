@@ -187,7 +187,7 @@ def _select(
 def _device_counts(command: Plan) -> list[int]:
     counts = parse_counts(command.devices, "--devices 1 8 64")
     if command.price is not None and not counts:
-        raise UserError("--price needs --devices N ...: it is of an hour of one of them")
+        raise UserError("--price needs --devices N ...: it is that of a device-hour")
     if command.price is not None and not 0 <= command.price < math.inf:
         raise UserError(f"--price is {command.price}; it must be 0 or more")
     if command.step_times and command.save_step_times:
@@ -213,7 +213,7 @@ def _save_step_times(path: Path, runs: "Sequence[PlannedRun]", device: str) -> N
 
     steps = plan.measured_steps(runs)
     if not steps:
-        raise UserError("no step was measured, since no run is left or none could be; nothing was saved")
+        raise UserError("no step times to save: no run is left, or none could be measured")
     add_step_times(path, steps, machine.origin(device))
     print(f"added {len(steps)} step times to {path}")
 
@@ -245,7 +245,7 @@ def _run_on_ray(
     with connect(options, device) as cluster, Board(len(runs), console) as board:
         board.say(f"{cluster.slots()} runs at once on {cluster.where}")
         if _take_turns(options, device):
-            board.say("those that share a GPU take turns there; NVIDIA's MPS lets them run at once (docs/grids.md)")
+            board.say("runs that share a GPU are time-sliced; NVIDIA's MPS lets them run at once (docs/grids.md)")
         return ray_engine.run_all(runs, data_dir, device, board, tracker, cluster)
 
 

@@ -101,7 +101,7 @@ def _scan(path: Path) -> ImageFolderInfo:
     _check_sets(path, {f.folder for f in files})
     times = Counter(PurePosixPath(f.name) for f in files)
     if twice := [name for name, count in times.items() if count > 1]:
-        raise DataError(f"{path} has {twice[0]} twice; pack it anew, as tar keeps the old beside what it adds")
+        raise DataError(f"{path} has {twice[0]} twice; repack it, since tar -r keeps the old entry")
     if different := sorted(classes["train"] ^ classes["test"]):
         shown = ", ".join(different[:3]) + (", ..." if len(different) > 3 else "")
         raise DataError(f"{path} has classes that differ between train and test: {shown}")

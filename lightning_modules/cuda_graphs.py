@@ -25,9 +25,9 @@ Forward = Callable[[Tensor], Tensor]
 def capture(network: nn.Module, images: Tensor, compiled: bool = False) -> Forward:
     """The network's forward and backward pass on batches like ``images``, as CUDA graphs that are replayed.
 
-    What small networks wait for on a GPU is the host, which launches each of their many kernels; a replay is one
-    launch. The network itself is as before: weights, running statistics, gradients and the state of dropout's
-    generator are those of before, and a call of it replays nothing.
+    Small networks on a GPU wait for the host, which launches each of their many kernels; a replay is one launch.
+    The network itself is unchanged: weights, running statistics, gradients and the state of dropout's generator are
+    as before, and calling it replays nothing.
 
     A backward pass sets each weight's ``grad``, or adds to what a penalty on the weights put there. Autograd does
     not see the weights, so ``torch.autograd.grad`` does not find them. A batch's backward pass must come before the

@@ -1,4 +1,4 @@
-"""A network whose training batches of one shape run as compiled code or as CUDA graphs, and all else as it is.
+"""A network whose training batches of one shape run as compiled code or as CUDA graphs, all else eagerly.
 
 Shapes: images (B, C, H, W), logits (B, num_classes).
 """
@@ -25,9 +25,8 @@ class FixedShape:
     An epoch's smaller last batch and evaluation, few steps among many, call the network itself: each would be
     compiled for itself, which takes longer than they do.
 
-    The next batch is prepared for anew once a weight or a buffer lies elsewhere, as after a move to another device,
-    or is frozen or no longer so, a module is told to train or to evaluate, or autocast or the images change their
-    type.
+    Preparation is repeated at the next batch once a weight or a buffer has moved, as to another device, or was
+    frozen or unfrozen, a module switched between training and evaluation, or autocast or the images changed type.
 
     Args:
         network: whose modules stay the same objects and, while it trains, keep their options.

@@ -1,4 +1,4 @@
-"""Which of several forms the held-out images choose: the lowest error on them, never on the test images."""
+"""Model selection on held-out images: the lowest error on them, never on the test images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

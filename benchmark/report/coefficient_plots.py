@@ -1,4 +1,4 @@
-"""What the networks made of their method's coefficients: ``results/plots/<experiment>-coefficients-<section>``.
+"""The coefficients that networks learned: ``results/plots/<experiment>-coefficients-<section>``.
 
 One line a stage: the learned coefficient of each layer after training, mean over seeds and their range, beside the
 value that it started from (Nesterov's is theory's, heavy ball's ``methods.HEAVY_BALL_BETA`` ours).

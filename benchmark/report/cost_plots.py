@@ -122,7 +122,7 @@ def side_by_side(costs: Sequence[float]) -> list[float]:
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (cost, error) pairs that no other pair beats, from cheap to dear."""
+    """The (cost, error) pairs that no other pair beats, by increasing cost."""
     front: list[tuple[float, float]] = []
     for cost, error in sorted(points):
         if not front or error < front[-1][1]:

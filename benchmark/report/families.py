@@ -14,7 +14,7 @@ class RowFamily(NamedTuple):
 
 
 def families(section: Section, rows: Iterable[str]) -> list[RowFamily]:
-    """Each baseline with its rows; last, together, those beside nothing."""
+    """Each baseline with its rows; last, together, uncompared rows."""
     found: dict[str, list[str]] = {}
     for row in rows:
         found.setdefault(section.baseline(row) or row, []).append(row)

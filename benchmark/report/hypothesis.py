@@ -66,8 +66,8 @@ MEASURES: dict[str, Callable[[Expected, str, int], float]] = {
     DISTANCE: lambda expected, family, depth: expected.distances[steps(family, depth)],
     "images left": lambda expected, family, depth: -expected.images_left.get((family, depth), math.nan),
 }
-"""By what a method's networks of a family and depth might be the better, the smaller it is: fast in the long run or
-after as many steps as the network has, or the more of the images left. NaN: not of these networks."""
+"""What may predict a method's result in networks of a family and depth, smaller is better: the limiting factor, the
+distance after the network's number of steps, or images left, negated. NaN: not for these networks."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def correlations(
 ) -> dict[str, RankCorrelation | None]:
     """Rank correlation over methods of ``measure`` and mean ``quantity``, by depth; "all" is of mean ranks.
 
-    Positive: the faster the method (or the more is left), the smaller the quantity. Methods without a finished run
+    Positive: faster methods (or more images left) go with smaller quantities. Methods without a finished run
     at a depth are left out there; None where fewer than two remain or all agree.
     """
     slowness, results = {}, {}

@@ -54,16 +54,16 @@ def hypothesis_text(
             parts += [f"## {family.name}: {quantity}", _table(family, expected, titles, quantity)]
     notes = [
         f"Mean ± half of its {CONFIDENCE * 100:g} % t interval over seeds; (n) where a method lacks seeds.",
-        "Fast, on the quadratic with the eigenvalues that W has at the start: in the long run (limit of the factor "
-        "of the distance to the minimum for one layer; methods with the same limit share a rank) or at the depth "
-        "(distance after as many steps as the network has; a convolutional one, in a stage; root mean square over "
+        "Speed, on the quadratic with W's initial eigenvalues: in the long run (limit of the factor by which a "
+        "layer shortens the distance to the minimum; methods with the same limit share a rank) or at the depth "
+        "(distance after as many steps as the network, or a convolutional one's stage, has; root mean square over "
         "starts). The two rank the methods differently, since momentum pays after many steps.",
-        "Images left: no speed, but how much the last layer of an untrained network differs over images of "
-        "noise, over what its first one is given; to three digits, so methods may share a rank.",
-        "Rank correlation (Spearman) over methods of what is expected and the mean, with the interval of Bonett "
-        "and Wright; +1: the faster (the more left) the better; (n) where all runs of some methods diverged; — too "
-        "few methods, all the same, or other networks. All depths: ranks averaged. The interval takes these "
-        "methods for a sample of all methods.",
+        "Images left: no speed, but how much an untrained network's last layer differs between noise images, "
+        "relative to its first layer's input; to three digits, so methods may share a rank.",
+        "Rank correlation (Spearman) over methods of the expectation and the mean, with Bonett and Wright's "
+        "interval; +1: faster (more left) is better; (n) where all runs of some methods diverged; —: too few "
+        "methods, all equal, or other networks. All depths: ranks averaged. The interval treats these methods as a "
+        "sample of all methods.",
         "Linearised ADMM takes two gradients in a layer, at twice the multiply-adds.",
         "Last epoch's results, never the best.",
         *section_notes(section, []),

@@ -91,7 +91,7 @@ def read_sweeps(section: Section) -> list[Sweep]:
 def best_betas(results: pd.DataFrame) -> Summary | None:
     """Over seeds, the beta with the smallest result, or the mean of those that tie; None without a seed.
 
-    Of seeds that have every beta and results that differ; so in ``rank_correlations``.
+    Over seeds with every beta and results that differ, as in ``rank_correlations``.
     """
     best = [line.index[line == line.min()].to_numpy().mean() for _, line in _telling(results).iterrows()]
     return summarize(best) if best else None

@@ -56,11 +56,11 @@ def momentum_text(section: Section, sweeps: list[Sweep], expected: Mapping[float
         "convolutional one, in a stage). Distance: root mean square over starts, 1 before the first step.",
         "Best beta: the one with the smallest result, by seed; the mean of those that tie. At an end of those "
         "tried it is a bound.",
-        "Limiting factor: the limit of that by which a step shortens this distance.",
-        "Images left: how much the last layer of the untrained network differs over images of noise (of three "
-        "channels, on all data), over what its first one is given; to three digits, so some beta share a rank.",
-        "Rank correlations (Spearman) over beta, by seed, of these three and the result; +1: the nearer, the "
-        "faster, the more is left the better. Intervals end where they do, at −1 and +1.",
+        "Limiting factor: the asymptotic factor on the distance per step.",
+        "Images left: how much the untrained network's last layer differs between noise images (three channels, "
+        "for all data), relative to its first layer's input; to three digits, so some beta share a rank.",
+        "Rank correlations (Spearman) over beta, by seed, of these three and the result; +1: nearer, faster "
+        "or more left is better. Intervals are cut at −1 and +1.",
         "Difference: test error at the predicted beta minus that at 0, gradient descent, in percentage points, "
         "paired by seed; below 0 momentum helps.",
         "A run that diverged ranks last, and the difference leaves its seed out; a seed without every beta counts "

@@ -57,8 +57,7 @@ def _reading(lines: list[Line]) -> list[str]:
     if any(entry.difference for line in lines for entry in line.entries.values()):
         notes.append(
             f"Difference to the baseline in percentage points, paired by seed [{CONFIDENCE * 100:g} % t interval]; "
-            "bold if it stands after Holm's correction over all comparisons of the table, those of the rows run so "
-            "far."
+            "bold if significant after Holm's correction over all comparisons in the table (rows run so far)."
         )
     return notes
 
@@ -80,7 +79,7 @@ def _comparisons(lines: list[Line]) -> list[str]:
     if needed:
         level = f"{100 * (1 - CONFIDENCE):.2g} %" + (f" / {len(compared)}" if len(compared) > 1 else "")
         power = f"{100 * POWER:g} % power at a level of {level}"
-        notes.append(f"Seeds for {power}, should mean and spread stay: {'; '.join(needed)}.")
+        notes.append(f"Seeds for {power}, if mean and spread hold: {'; '.join(needed)}.")
     return notes
 
 
@@ -170,8 +169,8 @@ def _data(section: Section) -> list[str]:
         notes.append(f"{section.copy.split(',')[0]}: pixels differ from the official release.")
     held_out = {r.cell.dataset: r.cell.data.validation for r in done if r.cell.data.validation}
     notes += [
-        f"{data_label(d)}: {n} training images held out for validation; the error on them is the last epoch's, and "
-        "what is chosen is chosen by it. Differences are of the test error."
+        f"{data_label(d)}: {n} training images held out for validation; their error is the last epoch's, and "
+        "selection is by it. Differences are in test error."
         for d, n in sorted(held_out.items())
     ]
     return notes
@@ -284,7 +283,7 @@ def _in_parts(done: list[Record]) -> list[str]:
     runs = [f"{r.cell.row} on {data_label(r.cell.dataset)}, seed {r.seed}" for r in done if len(r.parts) > 1]
     if not runs:
         return []
-    return [f"Went on on another device, with other versions or at another commit: {'; '.join(runs)}."]
+    return [f"Resumed on another device, with other versions or at another commit: {'; '.join(runs)}."]
 
 
 def _published(lines: list[Line]) -> list[str]:

@@ -152,7 +152,7 @@ def make_sections(experiment: Experiment, runs: Iterable[Record]) -> list[Sectio
 
 
 def refuse_unlike(planned: Iterable[Record], runs: Iterable[Record]) -> None:
-    """To be called before runs are trained, if none of their experiment's tables could be made afterwards.
+    """Refuse planned runs, before training, with which none of their experiment's tables could be made.
 
     Args:
         planned: as they will be once they are done.

@@ -56,7 +56,7 @@ def write_speed(results: Path, measured: Mapping[str, Sequence[Row]], environmen
 
 
 def check_tables(results: Path, device: str) -> None:
-    """Before hours of measuring, which could not be written.
+    """Check before measuring that its results can be saved.
 
     Raises:
         UserError: a table that is there cannot be read.
@@ -74,8 +74,8 @@ def to_text(tables: Mapping[str, Sequence[Row]], device: str) -> str:
     notes = _notes([row for rows in tables.values() for row in rows], device)
     if any(_was_shared(row) for rows in tables.values() for row in rows):
         notes.append(
-            "By process: the ratio before it was measured in so many processes, which shared the steps; the lowest "
-            "and the highest of theirs. Such a row's ratios and ms are each the median of the processes'."
+            "By process: lowest and highest ratio (the column before) over so many processes, which shared the "
+            "steps. Such a row's ratios and ms are medians over the processes."
         )
     if tables["torchvision"]:
         notes.append(
@@ -159,7 +159,7 @@ def _spread(row: Row) -> str:
 
 
 def _was_shared(row: Row) -> bool:
-    """Whether several processes shared the steps; tables of before lack the column."""
+    """Whether several processes shared the steps; older tables lack the column."""
     return (row.get("processes") or 1) > 1
 
 
@@ -220,7 +220,7 @@ def _notes(rows: Sequence[Row], device: str) -> list[str]:
     return [
         f"{device}; batch {made['batch size']}; torch {made['torch']}, pytorch-lightning {made['lightning']}; "
         f"commit {made['commit']}.",
-        f"Medians of {made['steps']} steps of each loop; the loops of a row take turns.",
+        f"Medians of {made['steps']} steps of each loop; a row's loops are interleaved.",
         "Usual loop: torchvision's PIL transforms, a DataLoader with 2 workers, float32, NCHW, plain SGD. "
         "Bare loop: our settings on tensors that lie ready. Ours: Trainer, datamodule, metrics, callbacks.",
         "Peak memory: of the process on a CPU (without the DataLoader's workers), allocated on a GPU. "

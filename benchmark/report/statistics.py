@@ -68,7 +68,7 @@ class PairedDifference:
         return "1 seed" if self.n == 1 else f"same in {self.n} seeds"
 
     def seeds_needed(self, comparisons: int = 1) -> int | None:
-        """The fewest seeds that find the difference with probability ``POWER``, were mean and spread as they seem.
+        """The fewest seeds that detect the difference with power ``POWER`` if mean and spread are as estimated.
 
         At the level of ``detectable``. None without a spread to go by, or if ``MOST_SEEDS`` would not do.
         """
@@ -181,7 +181,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def binomial_error(error: float, images: int) -> float:
-    """Standard error (percentage points) of a test error (percent) by the choice of test images alone."""
+    """Standard error (percentage points) of a test error (percent) due to the test sample only."""
     share = error / 100
     return 100 * math.sqrt(share * (1 - share) / images)
 

@@ -1,4 +1,4 @@
-"""What dense networks made of their method's table of steps: ``results/plots/<experiment>-step_tables-<section>``.
+"""The step tables that dense networks learned: ``results/plots/<experiment>-step_tables-<section>``.
 
 A line of triangles a row: the factor with which layer k reads x_j, at the start and as learned in each block, the
 mean over seeds. Zero is white, as in the method's own tables (``theory.draw_step_tables``); one is DenseNet's.

@@ -1,7 +1,7 @@
 """Time and memory of training steps, measured so that a noisy machine does not decide.
 
-Loops take turns in blocks of a few steps, so that a slow minute slows all of them; medians over a process's blocks
-are compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it. On a CPU all
+Loops are interleaved in blocks of a few steps, so that a slow minute slows all; medians over a process's blocks are
+compared. Our own path is driven by Lightning's Trainer, so the others run inside a callback of it. On a CPU all
 this is done in several processes (``processes.py``), since a loop may be faster or slower for as long as its
 process lives.
 """

@@ -127,6 +127,6 @@ def _result(workers: Sequence[Any], results: Any) -> float:
     """
     while results.empty():
         if dead := [worker.exitcode for worker in workers if worker.exitcode]:
-            raise UserError(f"a measured process ended with exit code {dead[0]}; what it says stands above")
+            raise UserError(f"a measured process ended with exit code {dead[0]}; its output is above")
         time.sleep(0.05)
     return results.get()

@@ -206,7 +206,7 @@ def measure_packing(
 ) -> Iterator[Row]:
     """Several runs on the device at once, as processes and stacked: images per second of all of them together.
 
-    Processes by NVIDIA's Multi-Process Service are another way than those that take turns on a GPU.
+    Processes under NVIDIA's Multi-Process Service are a separate ``way`` from time-sliced ones.
     """
     steps = settings.blocks * settings.steps
     processes = "processes by MPS" if settings.device == "cuda" and machine.has_mps() else "processes"

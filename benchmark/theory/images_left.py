@@ -1,4 +1,4 @@
-"""How much of what tells images apart a feedforward network has left in its last layer, before it is trained."""
+"""How much of the difference between images an untrained feedforward network keeps in its last layer."""
 
 from collections.abc import Callable, Sequence
 

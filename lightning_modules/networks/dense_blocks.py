@@ -79,8 +79,8 @@ class DenseBlock(nn.Module):
     """DenseNet's block: every layer reads all features before it.
 
     Args:
-        memory_efficient: keep for the backward pass only the channels that each layer adds, and compute the rest
-            (concatenation, BN, ReLU, convolution) again.
+        memory_efficient: save for the backward pass only the channels that each layer adds, and recompute the rest
+            (concatenation, BN, ReLU, convolution).
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class DenseBlock(nn.Module):
         )
 
     def _computing_again(self, k: int) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Around layer k's forward pass and around the one that is computed again."""
+        """Contexts of layer k's forward pass and of its recomputation."""
         return nullcontext(), StatisticsApart(self.layers[k])
 
     def grow(self, features: Features, new: Tensor, k: int) -> Features:
@@ -250,7 +250,7 @@ class MultiStepDenseBlock(DenseBlock):
         return self.layers[k](x, self._scale(k), statistics)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Wherever the block goes its fixed factors are whole, also if it was given memory alone (``to_empty``)."""
+        """Fixed factors stay intact wherever the block is moved, even by ``to_empty``, which sets no values."""
         super()._apply(fn, recurse)
         if not self.learned:
             for k, row in enumerate(self.factors):

@@ -1,4 +1,4 @@
-"""A tensor that follows from others which are kept anyway is not kept for the backward pass, but computed again."""
+"""A tensor that follows from others which are saved anyway is recomputed for the backward pass, not saved."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

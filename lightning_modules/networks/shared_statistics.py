@@ -39,8 +39,8 @@ def saves_time(x: Tensor) -> bool:
 def batch_statistics(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (2, C), in float32, or float64 where x is.
 
-    Channels that do not fill a vector are counted slowly: of neighbouring pixels r are taken as r C channels, whose
-    means m_i and variances v_i are then one, mean(m) and mean(v) + mean((m - mean(m))^2).
+    Channels that do not fill a vector are reduced slowly: r neighbouring pixels are treated as r C channels, whose
+    means m_i and variances v_i are merged to mean(m) and mean(v) + mean((m - mean(m))^2).
     """
     x = x.detach()
     batch, channels, height, width = x.shape

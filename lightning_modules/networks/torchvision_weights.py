@@ -1,6 +1,6 @@
 """torchvision's weights in our ImageNet networks.
 
-The architectures are the same, so the numbers are; ``KEYS`` says what the names become.
+The architectures are the same, so weights carry over; ``KEYS`` maps their names.
 """
 
 import re

@@ -50,7 +50,7 @@ def gradient_step(point: Tensor, t: Tensor, reading: str) -> Tensor:
 def look_ahead(state: State, beta: Coefficient) -> Tensor:
     """x_k + beta (x_k - x_{k-1}), in one pass over memory; x_{-1} = 0 if there is no history.
 
-    A compiler is asked to compute it, and x_k - x_{k-1}, again for the backward pass: it would keep them.
+    A compiler is asked to recompute it, and x_k - x_{k-1}, for the backward pass: it would save them.
     """
     if state.history is None:
         return (1 + beta) * state.x
@@ -58,7 +58,7 @@ def look_ahead(state: State, beta: Coefficient) -> Tensor:
 
 
 def _computed_again(function: Callable[..., Tensor], *arguments: Coefficient) -> Tensor:
-    """``function(*arguments)``, of which compilers keep the arguments alone for the backward pass."""
+    """``function(*arguments)``, of which compilers save only the arguments for the backward pass."""
     if torch.is_grad_enabled() and torch.compiler.is_compiling():
         return checkpoint(function, *arguments, use_reentrant=False)
     return function(*arguments)
@@ -176,7 +176,7 @@ class UpdateRule(nn.Module):
             raise ValueError(f"a rule of {self.steps} steps takes as many transforms, got {len(transforms)}")
 
     def _keeping(self, state: State, point: Tensor, layer: Any) -> AbstractContextManager:
-        """Inside, what a transform would keep of a point looked ahead to is computed again from the state.
+        """Inside, what a transform would save of a lookahead point is recomputed from the state.
 
         x_k and x_{k-1} are kept anyway: Nesterov's structures take the memory of a ResNet.
         """

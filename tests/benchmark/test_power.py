@@ -34,10 +34,10 @@ ONE = {"datasets": ["cifar10+"]}
 
 def test_more_seeds_and_fewer_comparisons_show_smaller_differences():
     (line,) = lines(records(range(3), **ONE))
-    assert line.startswith("1 comparison: it stands")
+    assert line.startswith("1 comparison: it is")
     assert ends(records(range(3), **ONE)) == "3.3 with 3, 1.7 with 5, 1.0 with 10."
     assert ends(records(range(6), **ONE)) == "1.4 with 6, 1.0 with 10."
-    assert lines(records(range(3)))[0].startswith("4 comparisons: one stands")
+    assert lines(records(range(3)))[0].startswith("4 comparisons: one is")
 
 
 def test_what_is_done_counts():

@@ -60,7 +60,7 @@ def test_unusable_images(tmp_path, files, message, write):
 def test_a_tar_that_was_added_to_has_a_name_twice(tmp_path):
     path = write_tar(tmp_path / "set.tar", tree(), "w")
     write_tar(path, {"./train/cat/1.png": png(9)}, "a")
-    with pytest.raises(DataError, match=r"set\.tar has train/cat/1\.png twice; pack it anew"):
+    with pytest.raises(DataError, match=r"set\.tar has train/cat/1\.png twice; repack it"):
         loaded(path)
 
 

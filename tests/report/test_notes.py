@@ -26,7 +26,7 @@ def test_seeds_needed_are_those_of_the_tables_level(results, add_run):
 
     def needed():
         (line,) = [line for line in text(results).splitlines() if "80 % power" in line]
-        level, seeds = re.search(r"a level of (.*), should.*: HB-Net-20 on C10\+ (\d+)", line).groups()
+        level, seeds = re.search(r"a level of (.*), if.*: HB-Net-20 on C10\+ (\d+)", line).groups()
         return level, int(seeds)
 
     for seed in range(3):
@@ -78,7 +78,7 @@ def test_a_run_that_went_on_elsewhere_is_told(results, add_run):
     add_run("cifar_resnet20", seed=0, parts=[{**gpu, "epochs": 7}, {**cpu, "epochs": 8}])
     add_run("cifar_hbnet20", seed=0, **gpu)
     document = text(results)
-    told = "Went on on another device, with other versions or at another commit: cifar_resnet20 on C10+, seed 0."
+    told = "Resumed on another device, with other versions or at another commit: cifar_resnet20 on C10+, seed 0."
     assert told in document
     assert "Commit fedcba9." in document
     assert "Device: GPU: NVIDIA H200; GPU: NVIDIA H200 and CPU: AMD EPYC, 1 thread; costs are of" in document

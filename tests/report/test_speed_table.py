@@ -86,7 +86,7 @@ def test_the_range_of_processes_stands_beside_a_ratio(tmp_path):
     column = [cell.strip() for cell in lines["network"].split("|")].index("by process")
     cells = {name: line.split("|")[column].strip() for name, line in lines.items()}
     assert cells == {"network": "by process", "old": "—", "new": "0.900 to 1.100 (5)"}
-    assert "- By process: the ratio before it was measured in so many processes" in document.read_text()
+    assert "- By process: lowest and highest ratio (the column before) over so many" in document.read_text()
 
 
 @pytest.mark.parametrize("definition", ["inf", "0", "1.5", "two"])

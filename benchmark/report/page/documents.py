@@ -114,7 +114,7 @@ def experiment_chapter(
 
 
 def earlier_chapters(results: Path, known: Collection[str]) -> list[Chapter]:
-    """What lies in ``tables`` and ``plots`` and is made from no record, but for the stems that are ``known``.
+    """Files in ``tables`` and ``plots`` that were made from no record, except those with ``known`` stems.
 
     Raises:
         UserError: a file cannot be read.
