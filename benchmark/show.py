@@ -104,7 +104,8 @@ def print_network(text: str, size: int | None, classes: int | None, console: Con
     console.print(table)
     for name, steps in step_tables(network):
         console.print(f"\n{name}: how much of each layer's step (column) each layer (row) adds", highlight=False)
-        console.print("\n".join(draw(steps)), highlight=False, markup=False)
+        lines = [f"  {steps}"] if isinstance(steps, str) else draw(steps)
+        console.print("\n".join(lines), highlight=False, markup=False)
 
 
 def list_layers(spec: NetworkSpec, classes: int, image_shape: tuple[int, int, int]) -> list[Layer]:
@@ -137,14 +138,17 @@ def list_layers(spec: NetworkSpec, classes: int, image_shape: tuple[int, int, in
     ]
 
 
-def step_tables(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """For each stage its name and table of steps, (layers, layers); of a dense block its inputs' coefficients."""
+def step_tables(network: nn.Module) -> Iterator[tuple[str, Tensor | str]]:
+    """For each stage its name and table of steps, (layers, layers); of a dense block its inputs' coefficients.
+
+    Where there is none, why.
+    """
     for name, module in network.named_modules():
         if isinstance(module, UpdateRule):
             try:
                 yield name, table_of(module)
-            except ValueError:
-                continue
+            except ValueError as error:
+                yield name, str(error)
         elif isinstance(module, MultiStepDenseBlock):
             rows = module.factors
             yield name, torch.tensor([row + [0.0] * (len(rows) - len(row)) for row in rows])

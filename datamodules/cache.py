@@ -12,10 +12,15 @@ from filelock import FileLock
 from datamodules.errors import DataError
 
 
+def user_path(path: str | Path) -> Path:
+    """The path, from the home directory if it begins with ``~``; without such a user it stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """``cache_dir``, else ``$OIN_CACHE_DIR``, else ``~/.cache/optimizer-inspired-networks``."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(cache_dir or os.environ.get("OIN_CACHE_DIR") or base / "optimizer-inspired-networks").expanduser()
+    return user_path(cache_dir or os.environ.get("OIN_CACHE_DIR") or base / "optimizer-inspired-networks")
 
 
 def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], None]) -> None:

@@ -17,6 +17,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import download_url
 
 from datamodules.array import ArrayDataModule, Arrays
+from datamodules.cache import user_path
 from datamodules.errors import DataError
 
 
@@ -47,7 +48,7 @@ class CIFAR10DataModule(ArrayDataModule):
         **options: int,
     ) -> None:
         super().__init__(batch_size, augment, **options)
-        self.data_dir, self.download = Path(data_dir).expanduser(), download
+        self.data_dir, self.download = user_path(data_dir), download
 
     @property
     def identity(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from datamodules.array import ArrayDataModule, Arrays, check_numbers
-from datamodules.cache import cache_folder, make_once, replace_atomically
+from datamodules.cache import cache_folder, make_once, replace_atomically, user_path
 from datamodules.decoding import open_image, to_rgb
 from datamodules.errors import DataError
 from datamodules.images import (
@@ -68,12 +68,8 @@ class ImageFolderDataModule(ArrayDataModule):
         super().__init__(batch_size, augment, **options)
         given = {"image_size": image_size, "workers": workers}
         check_numbers(**{name: value for name, value in given.items() if value is not None})
-        self.data_dir, self.image_size, self.workers, self.name = (
-            Path(data_dir).expanduser(),
-            image_size,
-            workers,
-            name,
-        )
+        self.data_dir, self.name = user_path(data_dir), name
+        self.image_size, self.workers = image_size, workers
         self.cache_dir = cache_folder(cache_dir)
 
     @cached_property

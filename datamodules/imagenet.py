@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.archives import extract_archives
 from datamodules.array import check_numbers, is_overfitting, split_validation
 from datamodules.batches import check_parts
-from datamodules.cache import cache_folder
+from datamodules.cache import cache_folder, user_path
 from datamodules.errors import DataError
 from datamodules.listing import Listing, Split, list_images
 from datamodules.resized import ResizedImages, resize_all, resized_path
@@ -77,7 +77,7 @@ class ImageNetDataModule(pl.LightningDataModule):
         check_numbers(batch_size=batch_size, eval_batch_size=eval_batch_size, validation=validation, seed=seed)
         if not (isinstance(image_size, Integral) and 1 <= image_size <= MOST_PIXELS):
             raise DataError(f"image size {image_size} is not from 1 to {MOST_PIXELS:,} pixels; 224 is usual")
-        self.data_dir, self.image_size, self.augment = Path(data_dir).expanduser(), image_size, augment
+        self.data_dir, self.image_size, self.augment = user_path(data_dir), image_size, augment
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.seed = validation, seed
         self.resized, self.subset, self.cache_dir = resized, subset, cache_folder(cache_dir)

@@ -74,8 +74,9 @@ def list_images(path: str | Path, subset: bool = False) -> Listing:
         subset: take a part of ImageNet, and name it so.
 
     Raises:
-        DataError: the folders cannot be read, train and test do not hold the same two or more classes, a file is
-            empty or not a plain file, or it seems to be ImageNet and is not complete.
+        DataError: the folders cannot be read, train and test do not hold the same two or more classes, val/ and
+            test/ both could be the test set, a file is empty or not a plain file, or it seems to be ImageNet and is
+            not complete.
     """
     path = Path(path)
     try:
@@ -120,7 +121,7 @@ def _list(path: Path) -> Listing:
         )
     if test.name == "val" and any((root / "test" / name).is_dir() for name in train_files):
         raise DataError(
-            f"{path} has val/ and test/ of the same classes, each of which could be the test set; take one away"
+            f"{path} has val/ and test/ of the same classes, each of which could be the test set; move one away"
         )
     if len(train_files) < 2:
         raise DataError(f"{path} has only one class, {next(iter(train_files))}; it needs two or more")

@@ -22,6 +22,8 @@ STEPS_UNSEEN = 50
 LOGGED: dict[str, Any] = {"prog_bar": True, "sync_dist": True, "reduce_fx": "max"}
 """Metrics are the same in all processes; Lightning warns where it is not asked to bring them together."""
 
+HEAD = "network.classifier."
+
 
 class DivergedError(RuntimeError):
     """The loss is no longer finite."""
@@ -172,17 +174,26 @@ class LitClassifier(pl.LightningModule):
         checkpoint["network_definition"] = self._definition
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A head for another number of classes is left out, so ``strict=False`` keeps this network's own."""
         written, ours = checkpoint.get("network_definition", 1), self._definition
         if written != ours:
             raise ValueError(
                 f"the checkpoint is of definition {written} of {self._network_name}, the code has {ours}: a "
                 "default changed; give the options that it was trained with as network_options"
             )
-        own, weights = self.state_dict(), checkpoint["state_dict"]
-        for name in [name for name in weights if name.startswith("network.classifier.") and name in own]:
-            if weights[name].shape != own[name].shape:
-                del weights[name]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """With ``strict=False`` a head for another number of classes is left out, and this network's own stays.
+
+        Not in a Trainer, whose optimizer would go on with the other head's momentum.
+        """
+        if not strict and self._trainer is None:
+            own = self.state_dict()
+            state_dict = {
+                name: value
+                for name, value in state_dict.items()
+                if not (name.startswith(HEAD) and name in own and value.shape != own[name].shape)
+            }
+        return super().load_state_dict(state_dict, strict, assign)
 
     def configure_optimizers(self) -> dict[str, Any]:
         cannot_clip_fused = isinstance(self.trainer.precision_plugin, MixedPrecision)
@@ -204,7 +215,9 @@ class LitClassifier(pl.LightningModule):
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self.recipe = {**self.recipe, "learning_rate": value}
+        self.recipe = resolve_recipe({**self.recipe, "learning_rate": value})
+        if "recipe" in self.hparams:
+            self.hparams["recipe"] = {**(self.hparams["recipe"] or {}), "learning_rate": value}
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: torch.nn.ModuleDict) -> Tensor:
         """Labels are classes (B,), or probabilities (B, num_classes), of which errors take the likeliest."""

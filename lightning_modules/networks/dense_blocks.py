@@ -60,8 +60,8 @@ class DenseLayer(nn.Module):
         if scale is None:
             x = self.conv1(x)
         else:
-            c = self.conv1
-            x = F.conv2d(x, c.weight * scale[:, None, None], c.bias, c.stride, c.padding, c.dilation, c.groups)
+            weight = self.conv1.weight * scale[:, None, None]
+            x = F.conv2d(x, weight, self.conv1.bias, padding=self.conv1.padding)
         x = F.dropout(x, self.dropout, self.training)
         if self.bottleneck:
             x = F.dropout(self.conv2(F.relu_(self.norm2(x))), self.dropout, self.training)

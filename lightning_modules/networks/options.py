@@ -68,19 +68,28 @@ def count_units(depth: int, unit: int, others: int) -> int:
     return n
 
 
+def option_parameters(builder: Callable) -> dict[str, inspect.Parameter]:
+    """What it can be given by name; of a class that passes ``**options`` on, its base's as well."""
+    found: dict[str, inspect.Parameter] = {}
+    bases = builder.__mro__ if isinstance(builder, type) else (builder,)
+    for base in bases:
+        parameters = inspect.signature(base).parameters.values()
+        found = {p.name: p for p in parameters} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: p for name, p in found.items() if p.kind not in unnamed}
+
+
 def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
     """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
-
-    A builder with ``**options`` is given all of them.
 
     Raises:
         UnknownOptionError: the builder does not have them.
         ValueError: see ``check_values``.
     """
-    parameters = inspect.signature(builder).parameters.values()
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    accepted = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL} - hidden
-    if unknown := sorted(set() if takes_all else set(options) - accepted):
+    accepted = set(option_parameters(builder)) - hidden
+    if unknown := sorted(set(options) - accepted):
         valid = ", ".join(sorted(accepted)) or "none"
         raise UnknownOptionError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
     check_values(builder, options)
@@ -90,7 +99,7 @@ def check_values(builder: Callable, options: Mapping[str, object]) -> None:
     """Raises:
     ValueError: an option of ``builder`` is not of the kind that its annotation says; "no" would be taken for on.
     """
-    parameters = inspect.signature(builder).parameters
+    parameters = option_parameters(builder)
     for name, value in options.items():
         wanted, fits = KINDS.get(parameters[name].annotation if name in parameters else None, ("", None))
         if fits and not fits(value):

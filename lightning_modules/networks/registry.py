@@ -120,12 +120,26 @@ class Purpose(NamedTuple):
 
 
 def network_purpose(name: str) -> Purpose:
-    """224 pixels and 1000 classes for ``imagenet_*``, else 32 and 10."""
+    """224 pixels and 1000 classes for ``imagenet_*``, else 32 and 10.
+
+    Raises:
+        ValueError: it is no name.
+    """
+    check_name(name)
     return Purpose(224, 1000) if name.startswith("imagenet_") else Purpose(32, 10)
+
+
+def check_name(name: object) -> None:
+    """Raises:
+    ValueError: it is no text, such as a network itself.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"a network is given by its name, one of list_networks(), got {type(name).__name__}")
 
 
 def _family(name: str) -> str:
     """``cifar_densenet_bc100`` is a ``densenet``, ``imagenet_resnet34`` an ``imagenet_resnet``."""
+    check_name(name)
     return name.removeprefix("cifar_").rstrip("0123456789").removesuffix("_bc")
 
 
@@ -140,8 +154,7 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
     Raises:
         ValueError: unknown name (the closest are given), option or option value.
     """
-    if not isinstance(name, str):
-        raise ValueError(f"a network is given by its name, one of list_networks(), got {type(name).__name__}")
+    check_name(name)
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, _BUILDERS, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"

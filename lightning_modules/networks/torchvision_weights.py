@@ -44,6 +44,9 @@ def our_key(key: str) -> str:
     raise ValueError(f"{key!r} is not a key of torchvision's ResNets or DenseNets")
 
 
+HEAD = "classifier."
+
+
 def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor], head: bool = True) -> None:
     """Load the weights of torchvision's model of the same architecture, all of them or none.
 
@@ -60,16 +63,17 @@ def load_torchvision(network: nn.Module, state_dict: Mapping[str, Tensor], head:
     """
     own = network.state_dict()
     names = {our_key(key): key for key in state_dict}
-    kept = set() if head else {name for name in own if name.startswith("classifier.")}
-    names = {name: key for name, key in names.items() if name not in kept}
+    names = {name: key for name, key in names.items() if head or not name.startswith(HEAD)}
     for name, key in names.items():
         if name not in own:
             raise ValueError(f"the weights are of another architecture: this network has no place for {key}")
         theirs, ours = tuple(state_dict[key].shape), tuple(own[name].shape)
         if theirs != ours:
-            raise ValueError(f"the weights do not fit: {key} has shape {theirs}, this network's {name} {ours}")
-    coefficients = no_weight_decay(network)
+            shapes = f"{key} has shape {theirs}, this network's {name} {ours}"
+            hint = "; head=False leaves it as it starts" if name.startswith(HEAD) else ""
+            raise ValueError(f"the weights do not fit: {shapes}{hint}")
+    kept = no_weight_decay(network) | {name for name in own if name.startswith(HEAD) and not head}
     for name in own:
-        if not (name in names or name in kept | coefficients or name.endswith("num_batches_tracked")):
+        if not (name in names or name in kept or name.endswith("num_batches_tracked")):
             raise ValueError(f"the weights are of another architecture: they have nothing for {name}")
     network.load_state_dict({name: state_dict[key] for name, key in names.items()}, strict=False)

@@ -65,6 +65,11 @@ def test_the_drawing_is_the_methods_table(reading):
     torch.testing.assert_close(tables["stages.1.rule"], step_table("triple_momentum", 3), rtol=1e-6, atol=1e-6)
 
 
+def test_a_method_without_a_table_says_why():
+    tables = dict(show.step_tables(create_network("cifar_hbnet20", start="zero")))
+    assert "no step table can hold them" in tables["stages.1.rule"]
+
+
 def test_shades():
     assert show.draw(torch.tensor([[1.0, 0.0], [torch.inf, 1.0]])) == ["  steps that are too large to be drawn"]
     drawing = show.draw(torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, -1.0, 1.0]]))

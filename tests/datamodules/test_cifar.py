@@ -7,6 +7,7 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,13 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules import CIFAR10DataModule, CIFAR100DataModule, DataError
+from datamodules import (
+    CIFAR10DataModule,
+    CIFAR100DataModule,
+    DataError,
+    ImageFolderDataModule,
+    ImageNetDataModule,
+)
 from tests.datamodules.folders import processes_that_share_imports
 
 PER_FILE = 20
@@ -194,3 +201,10 @@ def test_a_download_with_another_checksum_is_not_kept(tmp_path, monkeypatch, ser
     with pytest.raises(DataError, match="cannot download CIFAR-100"):
         CIFAR100DataModule(tmp_path / "data").prepare_data()
     assert not list((tmp_path / "data").glob("*.tar.gz"))
+
+
+@pytest.mark.parametrize("kind", [CIFAR10DataModule, ImageFolderDataModule, ImageNetDataModule])
+def test_a_folder_in_the_home_directory(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert kind("~/images").data_dir == tmp_path / "images"
+    assert kind("~nobody-of-this-name").data_dir == Path("~nobody-of-this-name")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.tuner import Tuner
 
 from datamodules import DigitsDataModule
 from lightning_modules import LitClassifier
@@ -14,11 +15,11 @@ SMALL = {"depth": 8, "in_channels": 1}
 
 @pytest.fixture
 def fit(tmp_path):
-    def fit(model, **options):
+    def fit(model, ckpt_path=None, **options):
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         options = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options}
         trainer = pl.Trainer(default_root_dir=tmp_path, **options)
-        trainer.fit(model, datamodule=DigitsDataModule(batch_size=128))
+        trainer.fit(model, datamodule=DigitsDataModule(batch_size=128), ckpt_path=ckpt_path)
         return trainer
 
     return fit
@@ -152,12 +153,18 @@ def test_a_subclasss_own_layers_are_trained(fit):
     assert not torch.equal(model.own.weight, before)
 
 
-def test_the_learning_rate_finder_finds_the_recipes(fit):
+def test_the_learning_rate_finder_finds_the_recipes(fit, tmp_path):
     model = classifier(recipe={"learning_rate": 0.3})
     assert model.learning_rate == 0.3
-    model.learning_rate = 0.02
+    with pytest.raises(ValueError, match="learning_rate is -1"):
+        model.learning_rate = -1
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=tmp_path)
+    found = Tuner(trainer).lr_find(model, datamodule=DigitsDataModule(batch_size=128), num_training=20)
+    assert model.learning_rate == found.suggestion() != 0.3
     trainer = fit(model, limit_train_batches=1)
-    assert trainer.optimizers[0].param_groups[0]["initial_lr"] == 0.02
+    assert trainer.optimizers[0].param_groups[0]["initial_lr"] == model.learning_rate
+    trainer.save_checkpoint(tmp_path / "found.ckpt")
+    assert LitClassifier.load_from_checkpoint(tmp_path / "found.ckpt").learning_rate == model.learning_rate
 
 
 def test_loss_and_error_are_shown(fit):
@@ -172,5 +179,9 @@ def test_a_checkpoint_gives_all_but_its_head_to_other_classes(fit, tmp_path):
     assert other.network.classifier.weight.shape[0] == 3
     ours, theirs = other.network.state_dict(), model.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs if not name.startswith("classifier."))
-    with pytest.raises(RuntimeError, match=r"Missing key.*classifier\.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for network\.classifier\.weight"):
         LitClassifier.load_from_checkpoint(tmp_path / "ten.ckpt", num_classes=3)
+    other = LitClassifier("cifar_hbnet20", num_classes=30, network_options=SMALL)
+    other.strict_loading = False  # or the optimizer would go on with the momentum of the head of ten
+    with pytest.raises(RuntimeError, match=r"size mismatch for network\.classifier\.weight"):
+        fit(other, ckpt_path=tmp_path / "ten.ckpt", max_epochs=2)
