@@ -84,15 +84,22 @@ def option_parameters(builder: Callable) -> dict[str, inspect.Parameter]:
 def accept_options(method: str, builder: Callable, options: Mapping[str, object], hidden: set[str]) -> None:
     """Check that ``builder`` has the options; ``hidden`` are arguments that are not a user's to give.
 
+    A function with ``**options`` has all of them.
+
     Raises:
         UnknownOptionError: the builder does not have them.
         ValueError: see ``check_values``.
     """
     accepted = set(option_parameters(builder)) - hidden
-    if unknown := sorted(set(options) - accepted):
+    if not _takes_all(builder) and (unknown := sorted(set(options) - accepted)):
         valid = ", ".join(sorted(accepted)) or "none"
         raise UnknownOptionError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
     check_values(builder, options)
+
+
+def _takes_all(builder: Callable) -> bool:
+    parameters = inspect.signature(builder).parameters.values()
+    return not isinstance(builder, type) and any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def check_values(builder: Callable, options: Mapping[str, object]) -> None:

@@ -307,6 +307,8 @@ def test_a_rule_may_pass_options_on(monkeypatch):
     monkeypatch.setitem(METHODS, "mine", Mine)
     rule = create_rule("mine", 3, beta=0.25, coefficients="fixed", gamma=0.5)
     assert (rule.beta, rule.gamma) == ((0.25, 0.25), 0.5)
+    monkeypatch.setitem(METHODS, "made", lambda steps, reading, **options: Mine(steps, reading, **options))
+    assert create_rule("made", 3, gamma=0.25).gamma == 0.25
     with pytest.raises(ValueError, match="mine does not take gama; its options: beta, coefficients, gamma, start"):
         create_rule("mine", 3, gama=0.5)
     with pytest.raises(ValueError, match="beta must be a finite float32 number, got True"):
