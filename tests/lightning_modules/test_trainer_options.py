@@ -132,7 +132,7 @@ def test_layers_may_be_unfrozen_in_training(fit):
     results = []
     for kind in (LitClassifier, Apart):
         torch.manual_seed(0)
-        model = kind("cifar_hbnet20", network_options=SMALL, recipe={"epochs": 100})
+        model = kind("cifar_hbnet20", network_options={**SMALL, "depth": 14}, recipe={"epochs": 100})
         fit(model, max_epochs=2, limit_train_batches=3, callbacks=[Unfreeze()])
         results.append(torch.nn.utils.parameters_to_vector(p.contiguous() for p in model.parameters()).detach())
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
