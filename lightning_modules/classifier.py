@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_modules.fixed_shape import CAPTURED, FixedShape
 from lightning_modules.networks import create_network, network_definition, network_purpose
 from lightning_modules.networks.options import plain
+from lightning_modules.networks.torchvision_weights import HEAD
 from lightning_modules.recipes import begin_momenta, create_optimizer, create_schedule, resolve_recipe
 
 STEPS_UNSEEN = 50
@@ -21,8 +22,6 @@ STEPS_UNSEEN = 50
 
 LOGGED: dict[str, Any] = {"prog_bar": True, "sync_dist": True, "reduce_fx": "max"}
 """Metrics are the same in all processes; Lightning warns where it is not asked to bring them together."""
-
-HEAD = "network.classifier."
 
 
 class DivergedError(RuntimeError):
@@ -191,7 +190,7 @@ class LitClassifier(pl.LightningModule):
             state_dict = {
                 name: value
                 for name, value in state_dict.items()
-                if not (name.startswith(HEAD) and name in own and value.shape != own[name].shape)
+                if not (name.startswith(f"network.{HEAD}") and name in own and value.shape != own[name].shape)
             }
         return super().load_state_dict(state_dict, strict, assign)
 

@@ -71,11 +71,9 @@ def count_units(depth: int, unit: int, others: int) -> int:
 def option_parameters(builder: Callable) -> dict[str, inspect.Parameter]:
     """What it can be given by name; of a class that passes ``**options`` on, its base's as well."""
     found: dict[str, inspect.Parameter] = {}
-    bases = builder.__mro__ if isinstance(builder, type) else (builder,)
-    for base in bases:
-        parameters = inspect.signature(base).parameters.values()
-        found = {p.name: p for p in parameters} | found
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    for base in builder.__mro__ if isinstance(builder, type) else (builder,):
+        found = {**inspect.signature(base).parameters, **found}
+        if not _passes_options_on(base):
             break
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {name: p for name, p in found.items() if p.kind not in unnamed}
@@ -90,23 +88,23 @@ def accept_options(method: str, builder: Callable, options: Mapping[str, object]
         UnknownOptionError: the builder does not have them.
         ValueError: see ``check_values``.
     """
-    accepted = set(option_parameters(builder)) - hidden
-    if not _takes_all(builder) and (unknown := sorted(set(options) - accepted)):
+    parameters = option_parameters(builder)
+    accepted = set(parameters) - hidden
+    takes_all = _passes_options_on(builder) and not isinstance(builder, type)
+    if not takes_all and (unknown := sorted(set(options) - accepted)):
         valid = ", ".join(sorted(accepted)) or "none"
         raise UnknownOptionError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
-    check_values(builder, options)
+    check_values(parameters, options)
 
 
-def _takes_all(builder: Callable) -> bool:
-    parameters = inspect.signature(builder).parameters.values()
-    return not isinstance(builder, type) and any(p.kind is p.VAR_KEYWORD for p in parameters)
+def _passes_options_on(builder: Callable) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
 
 
-def check_values(builder: Callable, options: Mapping[str, object]) -> None:
+def check_values(parameters: Mapping[str, inspect.Parameter], options: Mapping[str, object]) -> None:
     """Raises:
-    ValueError: an option of ``builder`` is not of the kind that its annotation says; "no" would be taken for on.
+    ValueError: one of the ``parameters`` is not of the kind that its annotation says; "no" would be taken for on.
     """
-    parameters = option_parameters(builder)
     for name, value in options.items():
         wanted, fits = KINDS.get(parameters[name].annotation if name in parameters else None, ("", None))
         if fits and not fits(value):

@@ -160,7 +160,7 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(list_networks())}"
         raise ValueError(f"unknown network {name!r}; {hint}")
     overrides = plain(overrides)
-    check_values(_BUILDERS[name].func, overrides)
+    check_values(_own_options(name), overrides)
     if num_classes is None:
         num_classes = network_purpose(name).num_classes
     if not is_integer(num_classes) or num_classes < 1:
@@ -168,13 +168,13 @@ def create_network(name: str, num_classes: int | None = None, **overrides: objec
     try:
         return _BUILDERS[name](num_classes, **overrides)
     except UnknownOptionError as error:
-        raise UnknownOptionError(f"{error}; the network's: {', '.join(_own_options(name))}") from None
+        raise UnknownOptionError(f"{error}; the network's: {', '.join(sorted(_own_options(name)))}") from None
 
 
-def _own_options(name: str) -> list[str]:
+def _own_options(name: str) -> dict[str, inspect.Parameter]:
     """Those of the backbone; what it takes beyond them are its method's."""
-    parameters = inspect.signature(_BUILDERS[name].func).parameters.values()
-    return sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    parameters = inspect.signature(_BUILDERS[name].func).parameters
+    return {option: p for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def no_weight_decay(network: nn.Module) -> set[str]:
